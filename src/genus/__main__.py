@@ -1,0 +1,7 @@
+"""``python -m genus`` is ``genus``."""
+
+import sys
+
+from genus.cli.__main__ import main
+
+sys.exit(main())

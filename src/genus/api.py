@@ -1,0 +1,55 @@
+"""The Python interface: the same words as the command line."""
+
+from pathlib import Path
+from typing import Any
+
+from genus.training import Run, configure
+from genus.training import train as train_run
+
+
+def train(
+    model: str,
+    data: str,
+    *,
+    out: str | Path | None = None,
+    recipe: str = "quick",
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    conditional: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train a model on a data source, in a run folder; the same call again resumes.
+
+    Args:
+        model: A registry name, e.g. ``"vae"`` (``genus models`` lists them).
+        data: A named source, or the path of a file or folder.
+        out: The run folder; by default one under ``runs/`` named after the configuration.
+        recipe: One of the model's recipes: ``"quick"`` or ``"paper"``.
+        steps: Training length in steps. At most one of steps, epochs, minutes.
+        epochs: Training length in passes over the training split.
+        minutes: Training length in minutes on this machine.
+        seed: Everything random is a function of it.
+        conditional: Model the data given its label.
+        quiet: Show no progress.
+        settings: Any setting of the model, field of the recipe or option of the data, by
+            its own name, e.g. ``latent_features=8, batch_size=64, size=16``.
+
+    Returns:
+        The finished `Run`: ``run.model``, ``run.sample(16)``, ``run.metrics``.
+
+    Raises:
+        GenusError: one sentence on what was expected, what came and what to do.
+    """
+    config = configure(
+        model, data, recipe=recipe, steps=steps, epochs=epochs, minutes=minutes, seed=seed, conditional=conditional,
+        **settings,
+    )  # fmt: skip
+    return train_run(config, out, quiet=quiet)
+
+
+def load(path: str | Path) -> Run:
+    """Open a run folder. Raises `CheckpointError` if it is none or is damaged."""
+    return Run(path)

@@ -1,0 +1,65 @@
+"""The table of commands. Nothing heavy is imported before a command is known."""
+
+import os
+import pkgutil
+import sys
+
+from genus import __version__
+from genus.errors import GenusError
+
+COMMANDS = {
+    "models": "what models there are and what each can do",
+    "data": "what genus sees in a data source, a file or a folder",
+    "train": "train a model on data; the same command again resumes",
+    "sample": "draw samples from a run",
+    "evaluate": "score a run on held-out data",
+    "report": "write the HTML report of a run",
+    "compare": "train and score several models under one budget",
+    "verify": "check the mathematics of a model on this machine",
+}
+
+EXAMPLES = """examples:
+  genus data digits                                   look at the data first
+  genus train vae --data digits --minutes 1           train; writes runs/vae-digits-...
+  genus sample runs/vae-digits-... --count 64         a picture of samples
+  genus evaluate runs/vae-digits-...                  held-out scores, with their floors
+  genus compare --data digits --models vae,ddpm,nade --minutes 1
+  genus train ddpm --data path/to/pictures --size 32  your own pictures
+
+'genus COMMAND --help' explains a command, 'genus train MODEL --help' every setting of a model."""
+
+
+def usage() -> str:
+    """The text of ``genus --help``."""
+    rows = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    head = "usage: genus COMMAND ...\n\nEvery family of deep generative model behind one contract."
+    return f"{head}\n\ncommands:\n{rows}\n\n{EXAMPLES}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 only where the work was done."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"genus: unknown command {name!r}; expected one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    try:
+        return int(pkgutil.resolve_name(f"genus.cli.{name}").main(rest) or 0)
+    except (GenusError, ValueError, OSError) as error:
+        if os.environ.get("GENUS_TRACEBACK"):
+            raise
+        print(f"genus {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"genus {name}: interrupted.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

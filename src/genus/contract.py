@@ -1,0 +1,296 @@
+"""What a model may promise. Read this first.
+
+A model is an `nn.Module` that signs *roles*. A role is an abstract class: Python
+refuses to build a model that signs a role and omits its method, and nothing in genus
+ever asks ``hasattr``. What a likelihood *is* (exact, a bound, an estimate, none) is
+worked out from the parts of the model, never declared by hand.
+
+    class GenerativeModel      samples, and lists the losses that train it   (all)
+    class HasLogProb           log p(x), with its kind
+    class HasLatents           encode and decode
+    class IsConditional        samples and scores given a condition
+    class IsEditable           keeps a part of a datum and redraws the rest
+    class FitsInClosedForm     is fitted by one pass over the data, not by gradients
+"""
+
+from abc import ABC, ABCMeta, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from genus.domain import Domain, Label
+from genus.errors import CapabilityError
+from genus.recipe import Recipe
+
+
+class Likelihood(Enum):
+    """The kind of number that `log_prob` gives. Ordered from strong to weak."""
+
+    EXACT = "="
+    BOUND = "≤"  # the printed bits/dim are an upper bound; log_prob is a lower bound
+    ESTIMATE = "~"  # neither exact nor a bound (an ODE with a random trace)
+    NONE = "–"
+
+    @property
+    def symbol(self) -> str:
+        """What stands before the number in a table."""
+        return self.value
+
+
+def weakest(parts: Iterable[Likelihood]) -> Likelihood:
+    """The likelihood of a whole is that of its weakest part."""
+    order = list(Likelihood)
+    return max(parts, key=order.index, default=Likelihood.EXACT)
+
+
+class Batch(NamedTuple):
+    """A batch of data in the domain's own terms.
+
+    x: ``(B, *domain.shape)``. condition: ``(B, *condition.shape)`` or None.
+    index: ``(B,)`` item numbers within the split, for models that keep something per
+    item (an auto-decoder's codes).
+    """
+
+    x: Tensor
+    condition: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]  # tuple.index is not needed here
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        condition, index = (None if part is None else part.to(device) for part in self[1:])
+        return Batch(self.x.to(device), condition, index)
+
+
+@runtime_checkable
+class Split(Protocol):
+    """One of the three disjoint parts of a data source, as models and training see it."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Batch:
+        """The items ``index``; ``generator`` drives augmentation where there is any."""
+        ...
+
+
+def batches(split: Split, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+    """All items of a split in order, ``size`` at a time."""
+    for start in range(0, len(split), size):
+        yield split.batch(torch.arange(start, min(start + size, len(split))), generator)
+
+
+Losses = dict[str, Tensor]
+"""Terms of a loss by name, each of shape ``(B,)``. ``"loss"`` is what is minimised; every
+other entry is shown and logged, so that the terms of the paper can be watched."""
+
+
+@dataclass(frozen=True)
+class Player:
+    """One loss with the parameters that it moves. Most models have one; a GAN has two.
+
+    In each step of training every player takes ``turns`` turns, in the order in which
+    `GenerativeModel.players` lists them.
+    """
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    losses: Callable[[Batch, torch.Generator | None], Losses]
+    turns: int = 1
+    rate: float = 1.0
+    """Factor on the recipe's learning rate, for players that learn at different rates."""
+
+
+ROLE_OF_METHOD = {"log_prob": "HasLogProb", "encode": "HasLatents", "decode": "HasLatents", "edit": "IsEditable",
+                  "fit": "FitsInClosedForm"}  # fmt: skip
+
+
+class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
+    """A model of one domain: the role that every model signs.
+
+    Subclasses take ``(domain, condition=None, *, typed keyword settings)`` and pass the
+    first two on. The keyword settings are the model's configuration: the command line,
+    the run folder and the API all read them from the constructor's signature.
+
+    domain: what one datum is. condition: what it comes with, or None for a model of the
+    data alone; only models that sign `IsConditional` accept one.
+    """
+
+    paper: ClassVar[str]  # "Authors (year). Title. URL"
+    domains: ClassVar[tuple[type[Domain], ...]]  # the kinds of domain it can model
+    recipes: ClassVar[dict[str, Recipe]] = {}
+
+    def __init__(self, domain: Domain, condition: Domain | None = None):
+        super().__init__()
+        refusal = self.refuses(domain)
+        if refusal:
+            raise ValueError(refusal)
+        if condition is not None and not isinstance(self, IsConditional):
+            raise CapabilityError(refuse(type(self), "IsConditional", "be conditioned"))
+        self.domain = domain
+        self.condition = condition
+
+    @classmethod
+    def refuses(cls, domain: Domain) -> str | None:
+        """Why this model cannot model ``domain``, as a sentence; None if it can."""
+        if isinstance(domain, cls.domains):
+            return None
+        return f"{name_of(cls)} models {' and '.join(d.kind for d in cls.domains)} data; got {domain}."
+
+    @classmethod
+    @abstractmethod
+    def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
+        """The smallest sensible instance for ``domain``: what the checks run on."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Loss terms of a batch, each ``(B,)``; ``"loss"`` is what is minimised."""
+
+    @abstractmethod
+    def sample(
+        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """``count`` data, ``(count, *domain.shape)`` in the domain's own terms and dtype.
+
+        ``condition`` is ``(count, *condition.shape)`` for conditional models. The same
+        generator state gives the same samples.
+        """
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """What kind of number `log_prob` gives; NONE for models without one."""
+        return Likelihood.NONE
+
+    def players(self) -> list[Player]:
+        """Who plays in training: one player that moves everything, unless overridden."""
+        return [Player("model", tuple(self.parameters()), self.losses)]
+
+    def initialise(self, split: Split) -> None:
+        """Data-dependent initialisation, called once before the first step: the scale of
+        the data, output biases, actnorm, a codebook. What it sets lives in buffers or
+        parameters, so checkpoints carry it. Nothing by default."""
+
+    def criterion(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor | None:
+        """What the best checkpoint is chosen by on the validation split: ``(B,)``, lower is
+        better. None if nothing can rank two checkpoints (a GAN): then the last one is kept.
+        """
+        return self.losses(batch, generator)["loss"]
+
+    def progress(self, fraction: float) -> None:
+        """Told before each step how far training is, from 0 to 1 (KL warm-up, fade-in)."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ROLE_OF_METHOD:
+            raise CapabilityError(refuse(type(self), ROLE_OF_METHOD[name], name))
+        return super().__getattr__(name)
+
+
+class HasLogProb(ABC):
+    """Promises log p(x) of raw data, and says of which kind the number is."""
+
+    @property
+    @abstractmethod
+    def likelihood(self) -> Likelihood:
+        """`weakest` of the parts that the number is made of."""
+
+    @abstractmethod
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        condition: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """log p(x) in nats, ``(B,)``: of probabilities for discrete domains, of a density
+        in the data's own units for continuous ones.
+
+        num_samples: draws of whatever the number averages over (latents, dequantization
+        noise); more make a bound tighter. Exact models have nothing to average.
+        """
+
+
+class HasLatents(ABC):
+    """Promises a latent representation of data."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """The latents of ``x``: ``(B, *latent shape)``; deterministic (the mean of a posterior)."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """Data from latents: the most typical datum in the domain's own terms; deterministic."""
+
+
+class IsConditional(ABC):  # noqa: B024  a promise about methods that exist anyway
+    """Promises to use a condition: built with one, `losses`, `sample` and `log_prob` obey it."""
+
+
+class IsEditable(ABC):
+    """Promises completion: keep this part, redraw the rest."""
+
+    @abstractmethod
+    def edit(
+        self,
+        x: Tensor,
+        keep: Tensor,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Redraw the entries of ``x`` where the boolean ``keep`` (same shape) is False.
+
+        Kept entries come back bit for bit.
+        """
+
+
+class FitsInClosedForm(ABC):
+    """Promises a fit by one pass over the data; such models are not trained by gradients."""
+
+    @abstractmethod
+    def fit(self, split: Split) -> None:
+        """Set the parameters to the maximum of the (smoothed) likelihood of the split."""
+
+
+ROLES: tuple[type, ...] = (HasLogProb, HasLatents, IsConditional, IsEditable, FitsInClosedForm)
+
+
+def name_of(model: type | nn.Module) -> str:
+    """The registry key of a model class: the name of the file that it lives in."""
+    cls = model if isinstance(model, type) else type(model)
+    return cls.__module__.rsplit(".", 1)[-1]
+
+
+def refuse(cls: type, role: str, verb: str) -> str:
+    """The one sentence for every missing capability; names the models that have it."""
+    from genus import registry
+
+    able = [name for name in registry.names() if any(c.__name__ == role for c in registry.get(name).__mro__)]
+    return f"{name_of(cls)} cannot {verb}: it does not sign {role}. Models that can: {', '.join(able) or 'none'}."
+
+
+def require(model: nn.Module, role: type, verb: str) -> None:
+    """Raise a `CapabilityError` unless the model signs the role."""
+    if not isinstance(model, role):
+        raise CapabilityError(refuse(type(model), role.__name__, verb))
+
+
+def check_condition(model: GenerativeModel, condition: Tensor | None, count: int) -> None:
+    """Raise a ValueError unless ``condition`` is what the model was built for."""
+    if model.condition is None:
+        if condition is not None:
+            raise ValueError(f"{name_of(model)} was built without a condition; got one. Train it with --conditional.")
+        return
+    if condition is None:
+        names = model.condition.names if isinstance(model.condition, Label) else ()
+        raise ValueError(f"{name_of(model)} was built for a condition ({', '.join(names[:20])}); give one.")
+    if len(condition) != count:
+        raise ValueError(f"expected {count} conditions, one a datum; got {len(condition)}.")
+    model.condition.check(condition, "condition")

@@ -1,0 +1,121 @@
+"""The user's own files and folders: what they hold is read off their endings."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genus.data import pictures, shapes, tables
+from genus.data.source import DataOptions, Source, TensorSplit, annotate
+from genus.data.splitting import ALIASES, PARTS, by_name, labels_of
+from genus.domain import Domain, Grid, Points
+from genus.errors import DataFormatError
+
+EXPECTED = (
+    f"a folder of pictures ({', '.join(pictures.ENDINGS)}), of meshes or point clouds ({', '.join(shapes.ENDINGS)}); "
+    f"or a file: .npy, .npz, IDX, {', '.join(tables.ENDINGS)}"
+)
+
+
+def open_path(path: Path, options: DataOptions) -> tuple[Source, frozenset[str]]:
+    """Open a file or a folder; also the options that its reader takes beyond those of the domain."""
+    path = path.resolve()
+    if path.is_dir():
+        return open_folder(path, options), frozenset()
+    name = path.name.lower()
+    if name.endswith(tables.ENDINGS):
+        return tables.open_table(path, options.label), frozenset({"label"})
+    if name.endswith((".npy", ".npz", "ubyte", "ubyte.gz", ".idx", ".idx.gz")) or "idx" in name:
+        from genus.data.arrays import open_arrays
+
+        return open_arrays(path), frozenset()
+    raise DataFormatError(f"{path}: cannot tell what it holds; expected {EXPECTED}.")
+
+
+def open_folder(folder: Path, options: DataOptions) -> Source:
+    """A folder of pictures, meshes or clouds.
+
+    Subfolders are classes if every file lies in one. If there are folders ``train``,
+    ``val`` (or ``validation``) and ``test``, they are obeyed; else the files are split
+    80 / 10 / 10 by a hash of their names.
+    """
+    files = _census(folder)
+    names = [file.relative_to(folder).as_posix() for file in files]
+    parts = _given_splits(folder)
+    if parts:
+        index_of = {part: [k for k, name in enumerate(names) if name.split("/")[0] == parts[part]] for part in PARTS}
+        used = sorted(k for index in index_of.values() for k in index)
+        if len(used) != len(files):
+            stray = next(name for k, name in enumerate(names) if k not in set(used))
+            raise DataFormatError(f"{folder}: {stray} lies outside the folders {', '.join(parts.values())}.")
+        empty = next((part for part in PARTS if not index_of[part]), None)
+        if empty:
+            raise DataFormatError(f"{folder / parts[empty]}: holds no file to read.")
+        splits = [torch.tensor(index_of[part]) for part in PARTS]
+        below = [name.split("/")[1:] for name in names]
+    else:
+        splits = by_name(names, str(folder))
+        below = [name.split("/") for name in names]
+
+    labels = [place[0] for place in below if len(place) > 1]
+    y, label = labels_of(labels, str(folder)) if len(labels) == len(files) else (None, None)
+
+    domain: Domain
+    attributes: dict[str, Tensor] = {}
+    note, notes = "", "splits as in the folders" if parts else "split 80 / 10 / 10 by file name"
+    if files[0].suffix.lower() in pictures.ENDINGS:
+        x = pictures.read_pictures(files, options.size)
+        domain = Grid(x.shape[1], tuple(x.shape[2:]))
+        note = f"{options.size}x{options.size}" if options.size else ""
+    else:
+        x, attributes = shapes.read_shapes(files, names, options.points)
+        domain = Points(x.shape[1], x.shape[2])
+        note = f"{options.points} points" if options.points else ""
+        notes += "; unit_sphere: each bounding box is centred, the farthest vertex is at distance 1"
+    train, validation, test = (
+        TensorSplit(x[i], None if y is None else y[i], attributes={k: v[i] for k, v in attributes.items()})
+        for i in splits
+    )
+    return Source(
+        annotate(folder.name, note) if note else folder.name,
+        domain,
+        train,
+        validation,
+        test,
+        condition=label,
+        notes=notes,
+        attributes=dict.fromkeys(attributes, ()),
+    )
+
+
+def _census(folder: Path) -> list[Path]:
+    """The readable files of a folder, in the order of their names; all of one kind."""
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+    seen = [file for file in files if file.suffix.lower() in pictures.ENDINGS]
+    shaped = [file for file in files if file.suffix.lower() in shapes.ENDINGS]
+    if shaped and any(file.suffix.lower() == ".obj" for file in shaped):
+        seen = []  # pictures beside OBJ files are their textures
+    if not seen and not shaped:
+        raise DataFormatError(f"{folder}: holds nothing to read; expected {EXPECTED}.")
+    if seen and shaped:
+        raise DataFormatError(f"{folder}: holds both pictures ({seen[0].name}) and shapes ({shaped[0].name}).")
+    return seen or shaped
+
+
+def _given_splits(folder: Path) -> dict[str, str]:
+    """Split -> the folder that holds it, if the user has split the data; else nothing."""
+    present = {path.name for path in folder.iterdir() if path.is_dir()}
+    found = {part: next((name for name in ALIASES[part] if name in present), "") for part in PARTS}
+    if not found["train"] and not found["test"]:
+        return {}
+    missing = [part for part in PARTS if not found[part]]
+    if missing:
+        raise DataFormatError(
+            f"{folder}: has a folder {found['train'] or found['test']} but none called {' or '.join(missing)}; "
+            "give all of train, val and test, or none, and the files will be split by their names."
+        )
+    return found

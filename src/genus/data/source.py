@@ -1,0 +1,250 @@
+"""What every data source is, once opened: a domain, a condition and three disjoint splits."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Generator, Tensor
+
+from genus.contract import Batch
+from genus.domain import Domain, Grid, Label
+from genus.errors import SettingsError
+from genus.prob import noise
+from genus.settings import explain
+
+
+class DataOptions(BaseModel):
+    """How to read a data source. An option that does not fit the source is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    size: int | None = Field(default=None, ge=1, le=4096)
+    """Side of the pictures in pixels: drawn at it (glyphs), or cut to a square and resized."""
+    colour: Literal["grey", "rgb"] | None = None
+    """grey turns colour pictures grey; rgb draws glyphs in colour and repeats the channel of grey pictures."""
+    binarize: Literal["dynamic", "threshold"] | None = None
+    """Two-level pictures: dynamic draws each pixel anew with its grey value as probability, threshold cuts at half."""
+    points: int | None = Field(default=None, ge=1)
+    """Points of each cloud."""
+    label: str | None = None
+    """The column of a CSV file that holds the class label; it becomes the condition."""
+    holdout: int | None = Field(default=None, ge=0)
+    """Items at the end of the training file kept for validation (MNIST: 10000); 0 trains on all of them."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most this many items of each split, for quick trials."""
+    download: bool = False
+    """Fetch a named set that is not on this machine; the files are checked against known checksums."""
+
+
+def data_options(**given: Any) -> DataOptions:
+    """`DataOptions` of flat settings; raises a `SettingsError` that names what does not fit."""
+    try:
+        return DataOptions(**given)
+    except ValidationError as error:
+        raise SettingsError(f"data options: {explain(error, DataOptions)}") from None
+
+
+Transform = Callable[[Tensor, Generator | None], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class TensorSplit:
+    """A split held in memory; implements `genus.contract.Split`.
+
+    x: ``(N, *domain.shape)``, contiguous, in the domain's own dtype (pictures stay uint8).
+    condition: ``(N,)`` or None. transform: drawn anew whenever a batch is taken, with the
+    batch's generator; without a generator the whole split is transformed once with a fixed
+    stream, so evaluation sees the same data whatever the batch size.
+    attributes: what else is known of each item, name -> ``(N, ...)``.
+    """
+
+    x: Tensor
+    condition: Tensor | None = None
+    transform: Transform | None = None
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", self.x.contiguous())
+        for name, part in {"condition": self.condition, **self.attributes}.items():
+            if part is not None and len(part) != len(self.x):
+                raise ValueError(f"{name}: expected one value for each of {len(self.x)} items; got {len(part)}.")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, index: Tensor, generator: Generator | None = None) -> Batch:
+        """The items ``index`` (``(B,)`` int64, on the CPU), their conditions and ``index`` itself."""
+        condition = None if self.condition is None else self.condition.index_select(0, index)
+        if self.transform is not None and generator is not None:
+            x = self.transform(self.x.index_select(0, index), generator)
+        else:
+            x = self._drawn_once.index_select(0, index)
+        return Batch(x, condition, index)
+
+    def first(self, count: int) -> "TensorSplit":
+        """The first ``count`` items as a split of their own."""
+        condition = None if self.condition is None else self.condition[:count]
+        return TensorSplit(
+            self.x[:count], condition, self.transform, {k: v[:count] for k, v in self.attributes.items()}
+        )
+
+    @cached_property
+    def _drawn_once(self) -> Tensor:
+        if self.transform is None:
+            return self.x
+        generator = noise.stream("evaluation", len(self))
+        return torch.cat([self.transform(block, generator) for block in self.x.split(4096)])
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An opened data source.
+
+    name: what stands in a table; it tells apart everything that changes the data.
+    attributes: name -> names of its integer values (empty for measured ones); the values
+    are in each split's ``attributes``.
+    """
+
+    name: str
+    domain: Domain
+    train: TensorSplit
+    validation: TensorSplit
+    test: TensorSplit
+    condition: Label | None = None
+    licence: str = "not stated"
+    citation: str = ""
+    homepage: str = ""
+    notes: str = ""
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def splits(self) -> dict[str, TensorSplit]:
+        """The three splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hexadecimal digits) over the name, the domain and every array of the three splits."""
+        digest = hashlib.sha256(f"{self.name}\n{self.domain!r}\n{self.condition!r}".encode())
+        for name, split in self.splits.items():
+            for part in (split.x, split.condition):
+                if part is not None:
+                    digest.update(f"\n{name} {part.dtype} {tuple(part.shape)}\n".encode())
+                    digest.update(part.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def with_splits(
+        self, change: Callable[[TensorSplit], TensorSplit], note: str = "", domain: Domain | None = None
+    ) -> "Source":
+        """This source with every split changed, and a name that says so."""
+        return replace(
+            self,
+            name=annotate(self.name, note) if note else self.name,
+            domain=domain or self.domain,
+            train=change(self.train),
+            validation=change(self.validation),
+            test=change(self.test),
+        )
+
+
+def annotate(name: str, note: str) -> str:
+    """``mnist`` + ``16x16`` = ``mnist (16x16)``; a second note joins the first."""
+    return f"{name[:-1]}, {note})" if name.endswith(")") else f"{name} ({note})"
+
+
+def limited(name: str, counts: Iterable[int], limit: int | None) -> str:
+    """The name of a source whose splits of ``counts`` items are cut to ``limit``."""
+    return annotate(name, f"first {limit} of each split") if limit is not None and limit < max(counts) else name
+
+
+def refuse_unused(source: Source, options: DataOptions, taken: frozenset[str]) -> None:
+    """Raise a `SettingsError` for an option that would silently do nothing.
+
+    taken: options beyond those of the domain that the reader itself has used.
+    """
+    fitting = {"grid": {"size", "colour", "binarize"}, "points": {"points"}}.get(source.domain.kind, set()) | taken
+    fitting |= {"limit", "download"}
+    for name, value in options:
+        if value is not None and value is not False and name not in fitting:
+            raise SettingsError(
+                f"{source.name}: the option {name!r} does not fit {source.domain}; "
+                f"options that do: {', '.join(sorted(fitting - {'download'}))}."
+            )
+
+
+def as_asked(source: Source, options: DataOptions) -> Source:
+    """The picture options and the limit, applied to any source; each leaves its mark in the name."""
+    if options.limit is not None:
+        name, limit = limited(source.name, map(len, source.splits.values()), options.limit), options.limit
+        source = replace(source.with_splits(lambda split: split.first(limit)), name=name)
+    if not isinstance(source.domain, Grid):
+        return source
+    grid = source.domain
+    channels = {"grey": 1, "rgb": 3, None: grid.channels}[options.colour]
+    if channels != grid.channels:
+        grid = replace(grid, channels=channels)
+        note = "in grey" if channels == 1 else f"{channels} channels"
+        source = source.with_splits(lambda split: replace(split, x=with_channels(split.x, channels)), note, grid)
+    if options.size is not None and grid.size != (options.size,) * len(grid.size):
+        if len(grid.size) != 2:
+            raise SettingsError(f"{source.name}: the option 'size' fits pictures; got {grid}.")
+        grid = replace(grid, size=(options.size, options.size))
+        source = source.with_splits(
+            lambda split: replace(split, x=resize(split.x, grid.size[0])), f"{options.size}x{options.size}", grid
+        )
+    if options.binarize is not None:
+        if grid.levels == 2:
+            raise SettingsError(f"{source.name} is binary already; leave out the option 'binarize'.")
+        levels, grid = grid.levels, replace(grid, levels=2)
+        if options.binarize == "dynamic":
+            source = source.with_splits(
+                lambda split: replace(split, transform=dynamic_binarization(levels)), "binarized dynamically", grid
+            )
+        else:
+            source = source.with_splits(
+                lambda split: replace(split, x=(split.x >= levels / 2).to(torch.uint8)), "thresholded", grid
+            )
+    return source
+
+
+def dynamic_binarization(levels: int) -> Transform:
+    """Each pixel is 1 with probability ``grey value / (levels - 1)``
+    (Salakhutdinov & Murray 2008. On the quantitative analysis of deep belief networks)."""
+
+    def binarize(x: Tensor, generator: Generator | None) -> Tensor:
+        return noise.bernoulli(x.float() / (levels - 1), generator).to(torch.uint8)
+
+    return binarize
+
+
+def with_channels(x: Tensor, channels: int) -> Tensor:
+    """Pictures ``(N, C, H, W)`` in grey (luma of ITU-R BT.601) or with the grey channel repeated."""
+    if channels == x.shape[1]:
+        return x
+    if x.shape[1] == 1:
+        return x.expand(-1, channels, *x.shape[2:]).contiguous()
+    if channels != 1 or x.shape[1] != 3:
+        raise SettingsError(f"pictures of {x.shape[1]} channels cannot be turned into {channels}.")
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, *(1,) * (x.ndim - 2))
+    return torch.cat([(block.float() * luma).sum(1, keepdim=True).round().to(x.dtype) for block in x.split(4096)])
+
+
+def resize(x: Tensor, size: int) -> Tensor:
+    """Pictures ``(N, C, H, W)`` cut to the central square, resized with antialiasing to ``size x size``."""
+    if not len(x):
+        return x.new_empty((0, x.shape[1], size, size))
+    height, width = x.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    x = x[..., top : top + side, left : left + side]
+    blocks = [
+        torch.nn.functional.interpolate(block.float(), (size, size), mode="bilinear", antialias=True)
+        .round()
+        .to(x.dtype)
+        for block in x.split(4096)
+    ]
+    return torch.cat(blocks)

@@ -1,0 +1,197 @@
+"""What one datum is: the meeting point of data and models.
+
+A *domain* says which shape a datum has and which values it may take. Data sources
+yield a domain, models are built for one, and neither knows more of the other. Models
+take and give data in the domain's own terms ("raw in, raw out"): integers
+``0 .. levels-1`` for grids, the table's own units for vectors, the shape's own
+coordinates for points.
+
+A *condition* (what a datum may come with) is described just as a domain is.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Domain(ABC):
+    """What one datum is. Subclasses are frozen dataclasses, so equality is by value."""
+
+    kind: ClassVar[str]
+    dtype: ClassVar[torch.dtype]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one datum, without the batch axis."""
+
+    @property
+    @abstractmethod
+    def levels(self) -> int | None:
+        """Number of values an entry can take; None for continuous data."""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether a likelihood is a probability (True) or a density (False)."""
+        return self.levels is not None
+
+    @property
+    def num_dims(self) -> int:
+        """Number of scalar entries of one datum: the D of bits/dim."""
+        return math.prod(self.shape)
+
+    def check(self, x: Tensor, name: str = "x") -> None:
+        """Raise a ValueError unless ``x`` is a batch ``(B, *shape)`` of this domain."""
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(
+                f"{name}: expected shape (B, {', '.join(map(str, self.shape))}) for {self}; got {tuple(x.shape)}."
+            )
+        if self.levels is not None:
+            if x.is_floating_point():
+                raise ValueError(f"{name}: expected integers 0..{self.levels - 1} for {self}; got dtype {x.dtype}.")
+            if x.numel() and (int(x.min()) < 0 or int(x.max()) >= self.levels):
+                raise ValueError(
+                    f"{name}: expected values 0..{self.levels - 1} for {self}; got {int(x.min())}..{int(x.max())}."
+                )
+        elif not torch.isfinite(x).all():
+            raise ValueError(f"{name}: expected finite numbers for {self}; got NaN or infinity.")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready description; `from_json` reads it back."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Grid(Domain):
+    """Integer values on a regular grid: pictures (2-D), voxels or clips (3-D).
+
+    A datum has shape ``(channels, *size)`` and entries ``0 .. levels-1``, stored as
+    uint8 where they fit and int64 otherwise. Binary pictures have two levels.
+    """
+
+    kind: ClassVar[str] = "grid"
+
+    channels: int
+    size: tuple[int, ...]
+    levels: int = field(default=256)  # a field may implement a property
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(int(s) for s in self.size))
+        if self.channels < 1 or not self.size or min(self.size) < 1 or self.levels < 2:
+            raise ValueError(f"a grid needs channels >= 1, sizes >= 1 and levels >= 2; got {self!r}.")
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return torch.uint8 if self.levels <= 256 else torch.int64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, *self.size)
+
+    def __str__(self) -> str:
+        return f"grid {self.channels}x{'x'.join(map(str, self.size))}, {self.levels} levels"
+
+
+@dataclass(frozen=True)
+class Vectors(Domain):
+    """Rows of a table: ``features`` real numbers in the table's own units."""
+
+    kind: ClassVar[str] = "vectors"
+    dtype: ClassVar[torch.dtype] = torch.float32
+
+    features: int
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        if self.features < 1 or (self.names and len(self.names) != self.features):
+            raise ValueError(f"vectors need features >= 1 and as many names, or none; got {self!r}.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.features,)
+
+    @property
+    def levels(self) -> None:
+        return None
+
+    def __str__(self) -> str:
+        return f"vectors of {self.features} features"
+
+
+@dataclass(frozen=True)
+class Points(Domain):
+    """A cloud of ``count`` points in ``dim`` dimensions; their order carries no meaning."""
+
+    kind: ClassVar[str] = "points"
+    dtype: ClassVar[torch.dtype] = torch.float32
+
+    count: int
+    dim: int = 3
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.dim < 1:
+            raise ValueError(f"points need count >= 1 and dim >= 1; got {self!r}.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.count, self.dim)
+
+    @property
+    def levels(self) -> None:
+        return None
+
+    def __str__(self) -> str:
+        return f"{self.count} points in {self.dim}-D"
+
+
+@dataclass(frozen=True)
+class Label(Domain):
+    """A class label: one integer ``0 .. len(names)-1``. The first kind of condition."""
+
+    kind: ClassVar[str] = "label"
+    dtype: ClassVar[torch.dtype] = torch.int64
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(str(name) for name in self.names))
+        if not self.names:
+            raise ValueError("a label needs at least one class name.")
+
+    @property
+    def count(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def levels(self) -> int:
+        return len(self.names)
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
+        return f"{len(self.names)} labels ({shown})"
+
+
+DOMAINS: dict[str, type[Domain]] = {cls.kind: cls for cls in (Grid, Vectors, Points, Label)}
+
+
+def from_json(description: dict[str, Any]) -> Domain:
+    """Read what `Domain.to_json` wrote; only kinds of the closed table `DOMAINS` exist."""
+    fields = dict(description)
+    kind = fields.pop("kind", None)
+    if kind not in DOMAINS:
+        raise ValueError(f"unknown domain kind {kind!r}; expected one of {', '.join(DOMAINS)}.")
+    try:
+        return DOMAINS[kind](**fields)
+    except TypeError as error:
+        raise ValueError(f"the domain {description!r} does not fit {kind!r}: {error}.") from None

@@ -1,0 +1,35 @@
+"""Errors that speak to the user: what was expected, what came, what to do.
+
+Each is one plain sentence; the command line prints it without a traceback.
+"""
+
+
+class GenusError(Exception):
+    """Base of every error that genus raises on purpose."""
+
+
+class DataFormatError(GenusError, ValueError):
+    """A data file is malformed; the sentence names the file and the place."""
+
+
+class SettingsError(GenusError, ValueError):
+    """A setting is unknown or has the wrong type; the sentence names it."""
+
+
+class CheckpointError(GenusError, ValueError):
+    """A run folder or checkpoint is missing, damaged or of another run."""
+
+
+class UnknownModelError(GenusError, ValueError):
+    """A name that is not in the registry."""
+
+
+class UnknownSourceError(GenusError, ValueError):
+    """A data source that is neither a named set nor a path."""
+
+
+class CapabilityError(GenusError, AttributeError):
+    """A model was asked for something that it does not promise.
+
+    An AttributeError too, so that ``hasattr`` stays honest.
+    """

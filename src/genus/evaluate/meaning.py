@@ -1,0 +1,41 @@
+"""What each number means, in one sentence. Reports print these under their tables."""
+
+MEANING: dict[str, str] = {
+    "negative log-likelihood": (
+        "How many bits (per dimension) or nats (per item) the model needs to write down data that it has not seen; "
+        "for continuous data it is of a density, so only differences mean something."
+    ),
+    "held-out loss": (
+        "What the model minimised, on data that it has not seen. Not a likelihood, and not comparable between models."
+    ),
+    "Fréchet distance": (
+        "Distance between Gaussians fitted to features of real and of generated items; 0 if their means and "
+        "covariances agree, and biased upwards with few items."
+    ),
+    "kernel distance": (
+        "Squared distance between the two sets of features under a cubic kernel (MMD²); unbiased, so it may be "
+        "slightly negative for perfect samples."
+    ),
+    "precision": "Share of the generated items that lie among the real ones: high if samples look real.",
+    "recall": "Share of the real items that lie among the generated ones: high if no kind of datum is missed.",
+    "density": "How deep the generated items lie among real ones; like precision, less fooled by outliers; may be > 1.",
+    "coverage": "Share of the real items that have a generated one close by; like recall, less fooled by outliers.",
+    "nearest-train ratio": (
+        "Median distance from samples to their nearest training item, divided by that of unseen real items: about 1 is "
+        "healthy, near 0 is copying; blurred samples lie below 1 without being copies."
+    ),
+    "MMD-CD": "Mean Chamfer distance from each real shape to the nearest generated one: are the shapes right?",
+    "COV-CD": "Share of real shapes that are the nearest neighbour of a generated one (Chamfer): is there variety?",
+    "1-NNA-CD": (
+        "How well a nearest-neighbour test (Chamfer) tells generated shapes from real ones: 0.5 is perfect, 1 is "
+        "easily told apart, below 0.5 suggests copies."
+    ),
+    "MMD-EMD": "As MMD-CD, with the earth mover's distance, which also sees uneven density.",
+    "COV-EMD": "As COV-CD, with the earth mover's distance.",
+    "1-NNA-EMD": "As 1-NNA-CD, with the earth mover's distance.",
+    "JSD": "Divergence (0 to 1 bit) of where generated and real shapes put their points, all shapes heaped together.",
+    "sampling speed": "Samples drawn in a second on the machine of the evaluation.",
+    "parameters": "Numbers that training can change.",
+    "peak memory": "Largest memory of the whole process up to the end of sampling.",
+    "training time": "Seconds of training on the machine of the run.",
+}

@@ -1,0 +1,1 @@
+"""Meshes, clouds of points, and made-up furniture."""

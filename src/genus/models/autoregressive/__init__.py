@@ -1,0 +1,1 @@
+"""Autoregressive models: the chain rule, one conditional an entry."""

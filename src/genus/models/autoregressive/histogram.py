@@ -1,0 +1,57 @@
+"""Histogram: every entry on its own. The floor that every other model must stand above.
+
+p(x) = prod_i p(x_i), and each p(x_i) is a smoothed count of levels; Shannon's zeroth
+approximation of a source. On two levels it is the independent Bernoulli model (binarized
+MNIST: 205.8 nats), on 256 levels the grey-value histogram (MNIST: 1.689 bits/dim per pixel,
+1.967 with one histogram for all pixels).
+
+Promises: exact log p(x), a fit in one pass, conditional on a label, and exact completion:
+entries are independent, so what is kept says nothing about the rest.
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from genus.contract import IsEditable
+from genus.domain import Domain, Grid
+from genus.models.autoregressive._counts import CountTable
+
+
+class Histogram(CountTable, IsEditable):
+    """Independent entries, each with the smoothed frequencies of its levels.
+
+    Args:
+        shared: one histogram for all entries, rather than one for each position.
+        smoothing: pseudo-counts added to every level; by default 1 where the histogram is
+            shared or has two levels, 0.05 otherwise.
+    """
+
+    paper = "Shannon (1948). A Mathematical Theory of Communication. https://doi.org/10.1002/j.1538-7305.1948.tb01338.x"
+
+    def __init__(
+        self, domain: Grid, condition: Domain | None = None, *, shared: bool = False, smoothing: float | None = None
+    ):
+        positions = 1 if shared else domain.num_dims
+        default = 1.0 if shared or domain.levels == 2 else 0.05
+        super().__init__(domain, condition, rows=positions, smoothing=default if smoothing is None else smoothing)
+        self.positions = positions
+
+    @classmethod
+    def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
+        return cls(domain, condition)  # type: ignore[arg-type]  # __init__ refuses other domains
+
+    def row(self, label: Tensor, position: Tensor, previous: Tensor) -> Tensor:
+        return label * self.positions + position % self.positions
+
+    def edit(
+        self,
+        x: Tensor,
+        keep: Tensor,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        self.check_keep(x, keep)
+        return torch.where(keep, x, self.sample(len(x), condition=condition, generator=generator))

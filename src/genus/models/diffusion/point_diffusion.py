@@ -1,0 +1,364 @@
+"""Diffusion point clouds: every point of a shape diffuses on its own, given the shape.
+
+A cloud is a set of draws from the surface of a shape, and the shape is a latent vector z. An
+encoder reads z from a cloud; a small network, shared by all points, walks a point back from
+noise to the surface of shape z; a flow over z draws new shapes. As points are independent
+given z, a trained model gives clouds of any number of points.
+
+Luo, Hu (2021), "Diffusion Probabilistic Models for 3D Point Cloud Generation",
+https://arxiv.org/abs/2103.01458; equation numbers are theirs.
+
+What differs from the paper: clouds are centred and scaled by one vector and one scalar for
+the whole data set (theirs: every shape by its own), so sizes are part of what is learned and
+samples come in the data's own coordinates. Any number of dimensions. The networks see
+the time as sines and cosines of many wavelengths (theirs: beta, sin beta, cos beta). The
+encoder has no batch norm, and gates are doubled (see `ConcatSquash`). A label, where there is
+one, is embedded for the flow and for the points.
+
+Promises: samples, latents (z), a variational bound on the density of the ordered cloud, labels.
+"""
+
+import math
+from itertools import pairwise
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genus.contract import (
+    Batch,
+    GenerativeModel,
+    HasLatents,
+    HasLogProb,
+    IsConditional,
+    Likelihood,
+    Losses,
+    Split,
+    check_condition,
+)
+from genus.domain import Domain, Label, Points
+from genus.models.diffusion import _gaussian as gaussian
+from genus.models.diffusion._scaling import Scaling
+from genus.nn.embedding import sinusoidal
+from genus.prob import gaussian as normal
+from genus.prob import noise
+from genus.recipe import Recipe
+
+TIME_FEATURES = 32
+
+
+class Encoder(nn.Module):
+    """PointNet: clouds ``(B, N, dim)`` -> mean and log-variance of q(z | x), each ``(B, latent_features)``.
+
+    A network shared by all points, the maximum over the points, and a head for each output:
+    the order of the points cannot matter.
+    """
+
+    def __init__(self, dim: int, latent_features: int, width: int):
+        super().__init__()
+        sizes = [dim, width, width, 2 * width, 4 * width]
+        layers = [nn.Linear(*pair) for pair in pairwise(sizes)]
+        for layer in layers:
+            nn.init.kaiming_normal_(layer.weight)
+        self.points = nn.ModuleList(layers)
+        self.mean = self._head(4 * width, latent_features)
+        self.log_var = self._head(4 * width, latent_features)
+
+    @staticmethod
+    def _head(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(inputs, inputs // 2), nn.ReLU(), nn.Linear(inputs // 2, inputs // 4), nn.ReLU(),
+            nn.Linear(inputs // 4, outputs),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = x
+        for layer in self.points[:-1]:
+            h = F.relu(layer(h))
+        h = self.points[-1](h).amax(1)
+        return self.mean(h).float(), self.log_var(h).float()
+
+
+class ConcatSquash(nn.Module):
+    """A linear layer of points whose gate and shift come from the context (appendix).
+
+    The gate is twice a sigmoid, and the weights are He's: so a deep stack starts with signals
+    of the size that came in, and learns from the first step.
+    """
+
+    def __init__(self, inputs: int, outputs: int, context: int):
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+        self.gate, self.shift = nn.Linear(context, outputs), nn.Linear(context, outputs, bias=False)
+        nn.init.kaiming_normal_(self.layer.weight, a=0.01)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """``(B, N, inputs)`` and ``(B, context)`` -> ``(B, N, outputs)``."""
+        return torch.addcmul(self.shift(context)[:, None], self.layer(x), 2 * self.gate(context).sigmoid()[:, None])
+
+
+class PointNetwork(nn.Module):
+    """Names the noise in every point ``(B, N, dim)``, given one context a cloud."""
+
+    def __init__(self, dim: int, context: int, width: int):
+        super().__init__()
+        sizes = [dim, width, 2 * width, 4 * width, 2 * width, width, dim]
+        self.layers = nn.ModuleList([ConcatSquash(*pair, context) for pair in pairwise(sizes)])
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        h = x
+        for layer in self.layers[:-1]:
+            h = F.leaky_relu(layer(h, context))
+        return x + self.layers[-1](h, context)
+
+
+class Coupling(nn.Module):
+    """One half of z is scaled and shifted by what a network reads from the other half."""
+
+    def __init__(self, features: int, context: int, hidden: int, swap: bool):
+        super().__init__()
+        self.swap = swap
+        self.moved = features // 2 if swap else features - features // 2
+        self.network = nn.Sequential(
+            nn.Linear(features - self.moved + context, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, 2 * self.moved),
+        )  # fmt: skip
+
+    def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(kept, moved)."""
+        if self.swap:
+            return z[:, self.moved :], z[:, : self.moved]
+        return z[:, : -self.moved], z[:, -self.moved :]
+
+    def _join(self, kept: Tensor, moved: Tensor) -> Tensor:
+        return torch.cat([moved, kept] if self.swap else [kept, moved], dim=1)
+
+    def _scale_and_shift(self, kept: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        raw, shift = self.network(torch.cat([kept, context], dim=1)).float().chunk(2, dim=1)
+        return F.logsigmoid(raw + 2), shift
+
+    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """z -> w of the same shape, and log |dw/dz| ``(B,)``."""
+        kept, moved = self._split(z)
+        log_scale, shift = self._scale_and_shift(kept, context)
+        return self._join(kept, moved * log_scale.exp() + shift), log_scale.sum(1)
+
+    def inverse(self, w: Tensor, context: Tensor) -> Tensor:
+        """w -> z."""
+        kept, moved = self._split(w)
+        log_scale, shift = self._scale_and_shift(kept, context)
+        return self._join(kept, (moved - shift) * torch.exp(-log_scale))
+
+
+class Prior(nn.Module):
+    """p(z): affine couplings that turn z into standard normal w (section 4.3)."""
+
+    def __init__(self, features: int, context: int, couplings: int, hidden: int):
+        super().__init__()
+        self.couplings = nn.ModuleList(
+            [Coupling(features, context, hidden, swap=bool(i % 2)) for i in range(couplings)]
+        )
+
+    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
+        """log p(z) ``(B,)``, a density in nats."""
+        log_det = z.new_zeros(len(z))
+        for coupling in self.couplings:
+            z, more = coupling(z, context)
+            log_det = log_det + more
+        return normal.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1) + log_det
+
+    def inverse(self, w: Tensor, context: Tensor) -> Tensor:
+        """Standard normal w -> z."""
+        for coupling in reversed(self.couplings):
+            w = coupling.inverse(w, context)  # type: ignore[operator]
+        return w
+
+
+class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
+    """Points that diffuse independently given the latent vector of their shape.
+
+    Args:
+        timesteps: T, the steps that a point takes from the surface to noise.
+        last_beta: the variance of the last of these steps; they grow on a line from 1e-4.
+        variance: of the reverse steps: ``beta``_t (the paper's equation 4) or that of the
+            ``posterior`` q(x_{t-1} | x_t, x_0) (the authors' code).
+        latent_features: entries of z.
+        width: channels of the narrowest layers; the widest have four times as many.
+        couplings: affine couplings of the flow over z.
+        flow_hidden: hidden units of each coupling.
+        prior_weight: of the terms of z beside the mean squared error of the noise.
+    """
+
+    paper: ClassVar[str] = (
+        "Luo, Hu (2021). Diffusion Probabilistic Models for 3D Point Cloud Generation. https://arxiv.org/abs/2103.01458"
+    )
+    domains: ClassVar[tuple[type[Domain], ...]] = (Points,)
+    recipes: ClassVar[dict[str, Recipe]] = {
+        "quick": Recipe(
+            learning_rate=2e-3,
+            batch_size=16,
+            steps=2000,
+            warmup_steps=50,
+            schedule="cosine",
+            clip_norm=10.0,
+            ema=0.99,
+            precision="bfloat16",
+            settings={
+                "last_beta": 0.05,
+                "latent_features": 32,
+                "width": 64,
+                "couplings": 8,
+                "flow_hidden": 128,
+                "prior_weight": 3e-4,
+            },
+        ),
+        "paper": Recipe(learning_rate=2e-3, batch_size=128, steps=400_000, schedule="linear", clip_norm=10.0),
+    }
+
+    def __init__(
+        self,
+        domain: Domain,
+        condition: Domain | None = None,
+        *,
+        timesteps: int = 100,
+        last_beta: float = 0.02,
+        variance: gaussian.Variance = "beta",
+        latent_features: int = 256,
+        width: int = 128,
+        couplings: int = 14,
+        flow_hidden: int = 256,
+        prior_weight: float = 0.001,
+    ):
+        super().__init__(domain, condition)
+        assert isinstance(domain, Points)  # `refuses` saw to it
+        if latent_features < 2 or width < 1 or couplings < 0:
+            raise ValueError(
+                "expected latent_features >= 2, width >= 1 and couplings >= 0; "
+                f"got {latent_features}, {width} and {couplings}."
+            )
+        if condition is not None and not isinstance(condition, Label):
+            raise ValueError(f"point_diffusion is conditioned on labels; got {condition}.")
+        self.latent_features, self.prior_weight = latent_features, prior_weight
+        self.variance: gaussian.Variance = variance
+        label_features = 0 if condition is None else 16
+        self.label = None if condition is None else nn.Embedding(condition.count, label_features)
+        self.process = gaussian.GaussianProcess(gaussian.linear_betas(timesteps, 1e-4, last_beta))
+        self.scaling = Scaling(domain)
+        self.encoder = Encoder(domain.dim, latent_features, width)
+        self.prior = Prior(latent_features, label_features, couplings, flow_hidden)
+        self.network = PointNetwork(domain.dim, TIME_FEATURES + latent_features + label_features, width)
+
+    @classmethod
+    def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
+        return cls(domain, condition, timesteps=8, latent_features=4, width=8, couplings=2, flow_hidden=8)
+
+    def initialise(self, split: Split) -> None:
+        self.scaling.initialise(split)
+
+    def _embed(self, condition: Tensor | None, count: int) -> Tensor:
+        """``(count, label features)``: no features without a condition."""
+        check_condition(self, condition, count)
+        if self.label is None:
+            return torch.empty(count, 0, device=self.device)
+        return self.label(condition)
+
+    def predict_eps(self, z: Tensor, label: Tensor) -> gaussian.Network:
+        """The network for fixed shapes: ``(x_t, t)`` -> eps."""
+
+        def network(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.network(x_t, torch.cat([sinusoidal(1000 * t, TIME_FEATURES), z, label], dim=1))
+
+        return network
+
+    def _read(self, x_0: Tensor, label: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """z ~ q(z | x), -H[q(z | x)] and -log p(z): the draw and the two terms of the prior (equation 11)."""
+        mean, log_var = self.encoder(x_0)
+        z = mean + torch.exp(0.5 * log_var) * noise.normal(tuple(mean.shape), generator, mean.device)
+        negative_entropy = -0.5 * (log_var + 1 + math.log(2 * math.pi)).sum(1)
+        return z, negative_entropy, -self.prior.log_prob(z, label)
+
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        label = self._embed(batch.condition, len(batch.x))
+        x_0 = self.scaling.encode(batch.x)
+        z, negative_entropy, cross_entropy = self._read(x_0, label, generator)
+        points = gaussian.simple_loss(self.process, self.predict_eps(z, label), x_0, generator)
+        return {
+            "loss": points + self.prior_weight * (negative_entropy + cross_entropy),
+            "points": points,
+            "negative_entropy": negative_entropy,
+            "cross_entropy": cross_entropy,
+        }
+
+    def _walk(self, z: Tensor, label: Tensor, points: int, generator: torch.Generator | None) -> Tensor:
+        """Clouds ``(B, points, dim)`` of the shapes z, in the data's own coordinates (equation 4)."""
+        x = noise.normal((len(z), points, self.domain.shape[-1]), generator, z.device)
+        denoise = gaussian.predicting_eps(self.process, self.predict_eps(z, label))
+        return self.scaling.decode(
+            gaussian.ancestral(self.process, denoise, x, variance=self.variance, generator=generator)
+        )
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        points: int | None = None,
+    ) -> Tensor:
+        """``count`` clouds in the data's own coordinates.
+
+        Args:
+            points: how many points each cloud has; as many as in the data by default.
+        """
+        points = self.domain.shape[0] if points is None else points
+        if points < 1:
+            raise ValueError(f"expected points >= 1; got {points}.")
+        label = self._embed(condition, count)
+        z = self.prior.inverse(noise.normal((count, self.latent_features), generator, self.device), label)
+        return self._walk(z, label, points, generator)
+
+    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """The mean of q(z | x), ``(B, latent_features)``; clouds of any number of points."""
+        check_condition(self, condition, len(x))
+        Points(max(1, x.shape[1]), self.domain.shape[1]).check(x)
+        return self.encoder(self.scaling.encode(x))[0]
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """A cloud of each shape; deterministic, as the points always start from the same noise."""
+        return self._walk(z, self._embed(condition, len(z)), self.domain.shape[0], noise.stream("point_diffusion"))
+
+    @property
+    def likelihood(self) -> Likelihood:
+        return Likelihood.BOUND
+
+    @torch.no_grad()
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        condition: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """A bound on the log density of the ordered cloud in the data's own coordinates (equation 9).
+
+        Averaged over ``num_samples`` draws of z and of the noise, with all T steps counted
+        for each; more draws steady it. Keeps no gradients.
+        """
+        self.domain.check(x)
+        label = self._embed(condition, len(x))
+        x_0 = self.scaling.encode(x)
+
+        def draw() -> Tensor:
+            z, negative_entropy, cross_entropy = self._read(x_0, label, generator)
+            denoise = gaussian.predicting_eps(self.process, self.predict_eps(z, label))
+            terms = gaussian.bound_terms(
+                self.process, denoise, x_0, lambda mean, scale: normal.log_prob(x_0, mean, scale.log()),
+                variance=self.variance, generator=generator,
+            )  # fmt: skip
+            return -(terms["L_0"] + terms["L_t"].sum(1) + terms["L_T"] + negative_entropy + cross_entropy)
+
+        return (torch.stack([draw() for _ in range(num_samples)]).mean(0) + self.scaling.log_det(x)).float()

@@ -1,0 +1,1 @@
+"""Invertible maps between data and noise."""

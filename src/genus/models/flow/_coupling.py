@@ -1,0 +1,100 @@
+"""Invertible layers: each maps x to z, knows log |det dz/dx|, and undoes itself."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Standardise(nn.Module):
+    """z = (x - mean) / std with the moments of the training data, held in buffers."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
+
+    def fit(self, x: Tensor) -> None:
+        """Take the moments of ``x`` ``(N, ...)`` over the axes along which the buffers have size one."""
+        axes = [0] + [axis + 1 for axis, size in enumerate(self.mean.shape) if size == 1]
+        std, mean = torch.std_mean(x.double(), dim=axes, correction=0)
+        self.mean.copy_(mean.view_as(self.mean))
+        self.std.copy_(torch.where(std > 0, std, 1.0).view_as(self.std))  # a constant keeps its own unit
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
+        return (x - self.mean) / self.std, -self.std.log().expand(x.shape[1:]).sum().expand(len(x))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """z -> x."""
+        return z * self.std + self.mean
+
+
+class AffineCoupling(nn.Module):
+    """z = x where the mask is 1, and x * exp(s) + t elsewhere; s and t see the masked x only.
+
+    log |det dz/dx| = sum of s   (RealNVP, equations 4 to 9). s = scale * tanh(.), with a
+    learned scale an entry of the first axis, so that no single step can blow up.
+
+    mask: 0/1, of a shape that broadcasts to one datum ``(C, ...)``. network: maps a masked
+    x (and labels) to 2C channels; it starts at zero, so the flow starts as the identity.
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor, network: nn.Module):
+        super().__init__()
+        self.register_buffer("mask", mask.float().clone(memory_format=torch.contiguous_format), persistent=False)
+        self.network = network
+        self.scale = nn.Parameter(torch.ones(len(mask), *(1 for _ in mask.shape[1:])))
+
+    def _parameters_of(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        # whatever the network computes in, the flow itself stays in x's precision
+        raw, shift = self.network(x * self.mask, label).to(x.dtype).chunk(2, dim=1)
+        free = 1 - self.mask
+        return free * self.scale * raw.tanh(), free * shift
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
+        s, t = self._parameters_of(x, label)
+        return x * s.exp() + t, s.flatten(1).sum(1)
+
+    def inverse(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """z -> x."""
+        s, t = self._parameters_of(z, label)
+        return (z - t) * (-s).exp()
+
+
+class Couplings(nn.Module):
+    """A chain of couplings. ``masks``: which entries each one reads; the others it moves."""
+
+    def __init__(self, masks: Sequence[Tensor], networks: Sequence[nn.Module]):
+        super().__init__()
+        self.steps = nn.ModuleList(AffineCoupling(m, net) for m, net in zip(masks, networks, strict=True))
+
+    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x -> z and log |det dz/dx|, ``(B,)``."""
+        log_det = x.new_zeros(len(x))
+        for step in self.steps:
+            x, more = step(x, label)
+            log_det = log_det + more
+        return x, log_det
+
+    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """z -> x."""
+        for step in list(self.steps)[::-1]:
+            z = step.inverse(z, label)  # type: ignore[operator]
+        return z
+
+
+def squeeze(x: Tensor) -> Tensor:
+    """``(B, C, 2H, 2W)`` -> ``(B, 4C, H, W)``: every 2x2 square becomes four channels."""
+    return nn.functional.pixel_unshuffle(x, 2)
+
+
+def unsqueeze(x: Tensor) -> Tensor:
+    """``(B, 4C, H, W)`` -> ``(B, C, 2H, 2W)``: undoes `squeeze`."""
+    return nn.functional.pixel_shuffle(x, 2)

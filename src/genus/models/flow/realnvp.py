@@ -1,0 +1,345 @@
+r"""RealNVP: an invertible map f from data to noise, made of affine couplings.
+
+    log p(x) = log N(f(x); 0, I) + log |det df/dx|        (Dinh et al., equation 2)
+
+A coupling shifts and scales one half of the entries by amounts that a network reads in the
+other half, so its inverse and its determinant cost one pass, whatever the network. Pictures
+are coupled in checkerboards, then, squeezed (a 2x2 square becomes four channels), in halves of
+the channels; after each scale half of what is left becomes latent and the rest goes on at half
+the resolution. Sides that are odd stay as they are, so any size works. Vectors are coupled in
+random halves.
+
+The density of vectors is exact, in the table's own units. Pictures are integers: uniform noise
+fills their cells, a logit removes the ends, and what remains is a bound, the tighter the more
+noise draws it averages. `likelihood` is worked out from these two parts.
+
+What differs from the paper: each scale squeezes *first*. A checkerboard of the picture is a set
+of two of the four channels, so the couplings are the same, but their networks see the picture
+at half the resolution: a quarter of the cost. Layer norm in place of batch and weight
+normalisation, so nothing depends on the batch; each pixel has a learned bias; the data are
+standardised once. The logit's alpha is 1e-5, not 0.05: on pictures that are mostly black or
+white it learns several times faster. Labels, if any, are added to the first layer of each network.
+
+Promises: log p(x), exact or a bound; latents, invertible; conditional on a label.
+"""
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from genus.contract import (
+    Batch,
+    GenerativeModel,
+    HasLatents,
+    HasLogProb,
+    IsConditional,
+    Likelihood,
+    Losses,
+    Split,
+    check_condition,
+    weakest,
+)
+from genus.domain import Domain, Grid, Label, Vectors
+from genus.models.flow._coupling import Couplings, Standardise, squeeze, unsqueeze
+from genus.models.flow._dequantization import UniformDequantization
+from genus.nn.residual import ResidualConvNet, ResidualMLP
+from genus.prob import gaussian, noise
+from genus.prob.reduce import logmeanexp
+from genus.recipe import Recipe
+
+STANDARDISE_ON = 4096  # training data whose mean and spread are taken
+
+
+class Scale(nn.Module):
+    """One resolution of a picture: squeeze if both sides are even, couple, and let half of the channels go."""
+
+    def __init__(
+        self, shape: tuple[int, int, int], last: bool, *, couplings: int, hidden: int, blocks: int, classes: int
+    ):
+        super().__init__()
+        channels, height, width = shape
+        self.squeezes = height % 2 == 0 and width % 2 == 0
+        checkerboard = ((torch.arange(height)[:, None] + torch.arange(width)) % 2).float().expand(1, *shape)
+        if self.squeezes:
+            checkerboard = squeeze(checkerboard)
+        channels, height, width = checkerboard.shape[1:]
+        halves = (torch.arange(channels) < channels // 2).float()[:, None, None].expand(channels, height, width)
+        # the first half of the couplings take checkerboards, the second half channels, where there are such
+        kinds = [kind for kind in (checkerboard[0], halves) if 0 < kind.sum() < kind.numel()]
+        masks = [kinds[k * len(kinds) // couplings] for k in range(couplings)]
+        # alternate; the last one moves the channels that go, by what stays: a learned prior for them
+        masks = [mask if (couplings - k) % 2 else 1 - mask for k, mask in enumerate(masks)]
+        networks = [
+            ResidualConvNet(channels, 2 * channels, hidden, blocks, (height, width), classes) for _ in range(couplings)
+        ]
+        self.couplings = Couplings(masks, networks)
+        self.stays = 0 if last else channels // 2
+        self.stay_shape = (self.stays, height, width)
+        self.go_shape = (channels - self.stays, height, width)
+
+    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """x -> the channels that stay, those that go, and the log-determinant."""
+        x, log_det = self.couplings(squeeze(x) if self.squeezes else x, label)
+        return x[:, : self.stays], x[:, self.stays :], log_det
+
+    def inverse(self, stay: Tensor, go: Tensor, label: Tensor | None) -> Tensor:
+        """Undo `forward`."""
+        x = self.couplings.inverse(torch.cat([stay, go], dim=1), label)
+        return unsqueeze(x) if self.squeezes else x
+
+
+class PictureFlow(nn.Module):
+    """Unbounded pictures ``(B, C, H, W)`` <-> latents ``(B, C * H * W)``, finest scale first."""
+
+    likelihood = Likelihood.EXACT
+
+    def __init__(
+        self, shape: tuple[int, int, int], *, scales: int, couplings: int, hidden: int, blocks: int, classes: int
+    ):
+        super().__init__()
+        self.standardise = Standardise((shape[0], 1, 1))
+        self.scales = nn.ModuleList()
+        self.shapes: list[tuple[int, int, int]] = []  # what each scale lets go
+        for number in range(scales):
+            # an odd side cannot be squeezed, so nothing smaller would follow
+            last = number == scales - 1 or shape[1] % 2 == 1 or shape[2] % 2 == 1
+            scale = Scale(shape, last, couplings=couplings, hidden=hidden, blocks=blocks, classes=classes)
+            self.scales.append(scale)
+            self.shapes.append(scale.go_shape)
+            if last:
+                break
+            shape = scale.stay_shape
+
+    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x -> z and log |det dz/dx|, ``(B,)``."""
+        x, log_det = self.standardise(x)
+        latents = []
+        for scale in self.scales:
+            x, go, more = scale(x, label)
+            latents.append(go.flatten(1))
+            log_det = log_det + more
+        return torch.cat(latents, dim=1), log_det
+
+    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """z -> x."""
+        parts = z.split([math.prod(shape) for shape in self.shapes], dim=1)
+        x = z.new_zeros(len(z), 0, *self.shapes[-1][1:])
+        for scale, go, shape in list(zip(self.scales, parts, self.shapes, strict=True))[::-1]:
+            x = scale.inverse(x, go.view(-1, *shape), label)  # type: ignore[operator]
+        return self.standardise.inverse(x)
+
+
+class VectorFlow(nn.Module):
+    """Vectors ``(B, D)`` <-> latents ``(B, D)``; each pair of couplings splits the features into other halves."""
+
+    likelihood = Likelihood.EXACT
+
+    def __init__(self, features: int, *, couplings: int, hidden: int, blocks: int, classes: int):
+        super().__init__()
+        self.standardise = Standardise((features,))
+        masks = []
+        for k in range(couplings):
+            order = noise.permutation(features, noise.stream("realnvp", k // 2))
+            masks.append(((order < features // 2) == (k % 2 == 0)).float())
+        networks = [ResidualMLP(features, 2 * features, hidden, blocks, classes) for _ in range(couplings)]
+        self.couplings = Couplings(masks, networks)
+
+    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x -> z and log |det dz/dx|, ``(B,)``."""
+        x, scaled = self.standardise(x)
+        z, log_det = self.couplings(x, label)
+        return z, scaled + log_det
+
+    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """z -> x."""
+        return self.standardise.inverse(self.couplings.inverse(z, label))
+
+
+class RealNVP(GenerativeModel, HasLogProb, HasLatents, IsConditional):
+    """A flow of affine couplings over pictures or vectors.
+
+    Args:
+        couplings: couplings a scale (half checkerboard, half channel-wise), or in all for vectors; at least 2.
+        hidden: channels (pictures) or units (vectors) of each coupling's network.
+        blocks: residual blocks of each coupling's network.
+        scales: resolutions of a picture; an odd side ends them early. Vectors have no scales.
+        alpha: how far the logit of a picture stays away from 0 and 1, in (0, 0.5); the paper's is 0.05.
+    """
+
+    paper = "Dinh, Sohl-Dickstein, Bengio (2017). Density estimation using Real NVP. https://arxiv.org/abs/1605.08803"
+    domains = (Grid, Vectors)
+    recipes = {  # noqa: RUF012
+        "quick": Recipe(
+            learning_rate=2e-3,
+            batch_size=64,
+            steps=600,
+            warmup_steps=50,
+            schedule="cosine",
+            clip_norm=50,
+            ema=0.99,
+            precision="bfloat16",
+            settings={"hidden": 32},
+        ),
+        "quick-vectors": Recipe(  # steps are cheap, and many are needed
+            learning_rate=5e-3,
+            batch_size=256,
+            steps=2000,
+            warmup_steps=50,
+            schedule="cosine",
+            clip_norm=5,
+            ema=0.99,
+            settings={"couplings": 8},
+        ),
+        "paper": Recipe(
+            learning_rate=1e-3,
+            weight_decay=5e-5,
+            batch_size=64,
+            steps=200_000,
+            settings={"couplings": 6, "hidden": 64, "blocks": 8, "alpha": 0.05},
+        ),
+        "mnist": Recipe(
+            learning_rate=2e-3,
+            batch_size=32,
+            steps=20_000,
+            warmup_steps=100,
+            schedule="cosine",
+            clip_norm=300,
+            ema=0.999,
+            precision="bfloat16",
+        ),
+    }
+
+    def __init__(
+        self,
+        domain: Domain,
+        condition: Domain | None = None,
+        *,
+        couplings: int = 6,
+        hidden: int = 64,
+        blocks: int = 1,
+        scales: int = 3,
+        alpha: float = 1e-5,
+    ):
+        super().__init__(domain, condition)
+        if condition is not None and not isinstance(condition, Label):
+            raise ValueError(f"realnvp can be conditioned on a class label; got {condition}.")
+        if couplings < 2:
+            raise ValueError(f"couplings: expected at least 2, so that every entry is moved; got {couplings}.")
+        if min(hidden, scales) < 1 or blocks < 0:
+            raise ValueError(f"expected hidden >= 1, scales >= 1, blocks >= 0; got {hidden}, {scales}, {blocks}.")
+        classes = condition.count if isinstance(condition, Label) else 0
+        self.dequantization: UniformDequantization | None = None
+        self.flow: PictureFlow | VectorFlow
+        if isinstance(domain, Grid):
+            self.dequantization = UniformDequantization(domain.levels, alpha)
+            channels, height, width = domain.shape
+            self.flow = PictureFlow(
+                (channels, height, width),
+                scales=scales,
+                couplings=couplings,
+                hidden=hidden,
+                blocks=blocks,
+                classes=classes,
+            )
+        else:
+            self.flow = VectorFlow(domain.num_dims, couplings=couplings, hidden=hidden, blocks=blocks, classes=classes)
+
+    @classmethod
+    def refuses(cls, domain: Domain) -> str | None:
+        if isinstance(domain, Grid) and len(domain.size) != 2:
+            return f"realnvp models pictures and vectors, not grids of {len(domain.size)} dimensions; got {domain}."
+        if isinstance(domain, cls.domains) and domain.num_dims < 2:
+            return f"realnvp moves one half of a datum by the other half, so it needs two entries; got {domain}."
+        return super().refuses(domain)
+
+    @classmethod
+    def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
+        return cls(domain, condition, couplings=4, hidden=8, scales=2)
+
+    @property
+    def likelihood(self) -> Likelihood:
+        return weakest(part.likelihood for part in (self.dequantization, self.flow) if part is not None)
+
+    def initialise(self, split: Split) -> None:
+        """Standardise to the training data."""
+        count = min(len(split), STANDARDISE_ON)
+        generator = noise.stream("realnvp", "initialise")
+        x = split.batch(torch.arange(count) * len(split) // count, generator).x.to(self.device)
+        self.flow.standardise.fit(self.continuous(x, generator)[0])
+
+    def continuous(
+        self, x: Tensor, generator: torch.Generator | None = None, u: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Data as the flow sees them, with the log-determinant of getting there.
+
+        u: the dequantization noise in [0, 1); drawn unless given.
+        """
+        dtype = self.flow.standardise.mean.dtype
+        if self.dequantization is None:
+            return x.to(dtype), torch.zeros(len(x), dtype=dtype, device=x.device)
+        if u is None:
+            u = noise.uniform(tuple(x.shape), generator, x.device)
+        return self.dequantization(x, u.to(dtype))
+
+    def terms(self, x: Tensor, label: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """log N(z; 0, I) and the log-determinant of the whole map, ``(B,)`` each, at one draw of the noise."""
+        y, dequantized = self.continuous(x, generator)
+        z, log_det = self.flow(y, label)
+        return gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1), dequantized + log_det
+
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        prior, log_det = self.terms(batch.x, batch.condition, generator)
+        return {"loss": -prior - log_det, "prior": -prior, "log_det": log_det}
+
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        condition: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        self.domain.check(x)
+        check_condition(self, condition, len(x))
+        if num_samples < 1:
+            raise ValueError(f"num_samples: expected at least 1; got {num_samples}.")
+        draws = num_samples if self.dequantization is not None else 1  # an exact density has nothing to average
+        log_w = torch.stack([torch.add(*self.terms(x, condition, generator)) for _ in range(draws)])
+        return logmeanexp(log_w).to(log_w.dtype)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """Latents ``(B, D)``; integers are taken at the middle of their cells."""
+        self.domain.check(x)
+        check_condition(self, condition, len(x))
+        y, _ = self.continuous(x, u=torch.full(tuple(x.shape), 0.5, device=x.device))
+        return self.flow(y, condition)[0]
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """Data from latents ``(B, D)``; integers are the cells in which the flow ends."""
+        if z.ndim != 2 or z.shape[1] != self.domain.num_dims:
+            raise ValueError(f"z: expected shape (B, {self.domain.num_dims}); got {tuple(z.shape)}.")
+        check_condition(self, condition, len(z))
+        y = self.flow.inverse(z.to(self.flow.standardise.mean.dtype), condition)
+        return y if self.dequantization is None else self.dequantization.inverse(y).to(self.domain.dtype)
+
+    def sample(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw latents and decode them.
+
+        Args:
+            temperature: factor on the latent noise, >= 0; below 1 gives likelier, less varied data.
+        """
+        if temperature < 0:
+            raise ValueError(f"temperature: expected a number >= 0; got {temperature}.")
+        z = noise.normal((count, self.domain.num_dims), generator, self.device)
+        return self.decode(temperature * z, condition=condition)

@@ -1,0 +1,77 @@
+"""What each model can do, read off the models themselves (never kept by hand)."""
+
+from dataclasses import dataclass
+
+from genus import registry
+from genus.contract import (
+    FitsInClosedForm,
+    GenerativeModel,
+    HasLatents,
+    HasLogProb,
+    IsConditional,
+    IsEditable,
+    Likelihood,
+)
+from genus.domain import Domain, Grid, Points, Vectors
+
+SPECIMENS: tuple[Domain, ...] = (Grid(1, (8, 8), 4), Vectors(2), Points(16, 3))
+
+
+@dataclass(frozen=True)
+class Capability:
+    """One row of ``genus models`` and of the README's table."""
+
+    name: str
+    family: str
+    paper: str
+    likelihood: dict[str, Likelihood]
+    """By kind of domain; its keys are the kinds that the model takes."""
+    latents: bool
+    conditional: bool
+    editable: bool
+    closed_form: bool
+
+    @property
+    def likelihood_text(self) -> str:
+        """``=``, or ``≤ grid, = vectors`` where the kind depends on the domain."""
+        symbols = {kind.symbol for kind in self.likelihood.values()}
+        if len(symbols) == 1:
+            return symbols.pop()
+        return ", ".join(f"{kind.symbol} {domain}" for domain, kind in self.likelihood.items())
+
+
+def capability(name: str) -> Capability:
+    """The row of one model; builds tiny instances to read their likelihoods."""
+    cls = registry.get(name)
+    fitting = [domain for domain in SPECIMENS if cls.refuses(domain) is None]
+    return Capability(
+        name=name,
+        family=registry.family(name),
+        paper=cls.paper,
+        likelihood={domain.kind: _likelihood(cls, domain) for domain in fitting},
+        latents=issubclass(cls, HasLatents),
+        conditional=issubclass(cls, IsConditional),
+        editable=issubclass(cls, IsEditable),
+        closed_form=issubclass(cls, FitsInClosedForm),
+    )
+
+
+def capabilities() -> list[Capability]:
+    """The rows of all models, family by family."""
+    return [capability(name) for name in registry.names()]
+
+
+def markdown() -> str:
+    """The README's table: family by capability."""
+    mark = {True: "✓", False: ""}
+    rows = [
+        f"| {c.family} | `{c.name}` | {', '.join(c.likelihood)} | {c.likelihood_text} | {mark[c.latents]} "
+        f"| {mark[c.conditional]} | {mark[c.editable]} | {c.paper} |"
+        for c in capabilities()
+    ]
+    head = "| family | model | data | likelihood | latents | conditional | editable | paper |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
+
+
+def _likelihood(cls: type[GenerativeModel], domain: Domain) -> Likelihood:
+    return cls.tiny(domain).likelihood if issubclass(cls, HasLogProb) else Likelihood.NONE

@@ -1,0 +1,89 @@
+"""From a run folder to what people look at: scores, samples as files, the HTML report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+
+from genus.domain import Label, Points
+from genus.errors import SettingsError
+from genus.evaluate import Scorecard, evaluate
+from genus.evaluate.memorisation import neighbours
+from genus.evaluate.scorecard import draw
+from genus.report.pictures import sheet
+from genus.report.run import RunReport, run_page
+from genus.training import Run
+
+SHOWN = 40
+
+
+def score(run: Run, *, name: str | None = None, **settings: Any) -> Scorecard:
+    """Score a run on held-out data (`genus.evaluate.evaluate` takes the settings) and keep
+    the result as ``scores.json`` in the run folder."""
+    card = evaluate(run.model, run.source, name=name, **settings)
+    (run.path / "scores.json").write_text(json.dumps(card.to_json(), indent=1), encoding="utf-8")
+    return card
+
+
+def report_of(run: Run, card: Scorecard, *, seed: int = 0, options: dict[str, Any] | None = None) -> RunReport:
+    """What the report of a run is made of: its scores, and samples beside real data."""
+    held_out = run.source.splits[card.split]
+    real = held_out.batch(torch.arange(min(SHOWN, len(held_out))))
+    samples = draw(run.model, len(real.x), real.condition, seed, options=options)
+    return RunReport(
+        title=f"{run.config.model} on {run.source.name}",
+        domain=run.domain,
+        scorecard=card,
+        samples=samples,
+        real=real.x,
+        config=run.config.model_dump(mode="json"),
+        metrics=run.metrics,
+        neighbours=neighbours(samples, run.source, seed=seed),
+        training_seconds=run.training_seconds,
+    )
+
+
+def write_run_report(run: Run, **settings: Any) -> Path:
+    """Score a run and write its ``report.html``; returns the path."""
+    card = score(run, **settings)
+    path = run.path / "report.html"
+    page = run_page(report_of(run, card, seed=settings.get("seed", 0), options=settings.get("options")))
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def conditions(run: Run, count: int, label: str | None) -> Tensor | None:
+    """The conditions of ``count`` samples: one label for all, or all labels in turn."""
+    condition = run.condition
+    if not isinstance(condition, Label):
+        if label is not None:
+            raise SettingsError(f"{run.path} was trained without labels; --label needs a run with --conditional.")
+        return None
+    if label is None:
+        return torch.arange(count) % condition.count
+    if label not in condition.names:
+        raise SettingsError(f"unknown label {label!r}; expected one of {', '.join(condition.names)}.")
+    return torch.full((count,), condition.names.index(label))
+
+
+def write_samples(run: Run, samples: Tensor, condition: Tensor | None, out: Path) -> list[Path]:
+    """Write ``out.png`` (a sheet), ``out.npz`` (x and, where there is one, condition) and,
+    for 3-D clouds, one PLY a cloud in the folder ``out``. Returns the paths."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    picture, arrays = out.parent / f"{out.name}.png", out.parent / f"{out.name}.npz"
+    picture.write_bytes(sheet(samples, run.domain))
+    if condition is None:
+        np.savez_compressed(arrays, x=samples.numpy())
+    else:
+        np.savez_compressed(arrays, x=samples.numpy(), condition=condition.numpy())
+    paths = [picture, arrays]
+    if isinstance(run.domain, Points) and run.domain.dim == 3:
+        out.mkdir(exist_ok=True)
+        for number, cloud in enumerate(samples.numpy()):
+            paths.append(out / f"{number:04d}.ply")
+            paths[-1].write_bytes(trimesh.PointCloud(cloud).export(file_type="ply"))
+    return paths

@@ -1,0 +1,146 @@
+"""The configuration of a run: one strict, typed JSON document.
+
+Everything a run depends on is in it, and nothing in it names an importable object: the
+model is a registry key, its settings are checked against the constructor's signature.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from genus import __version__, registry
+from genus.contract import GenerativeModel, name_of
+from genus.data import DataOptions, data_options, open_source
+from genus.errors import CheckpointError, SettingsError
+from genus.recipe import Recipe
+from genus.settings import explain, schema, validate
+
+INCIDENTAL = {"genus", "checkpoint_seconds"}
+"""Fields that do not change what a run computes."""
+
+
+class RunConfig(BaseModel):
+    """What is trained on what, and how. ``config.json`` of a run folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    genus: str = __version__
+    model: str
+    settings: dict[str, Any] = {}
+    conditional: bool = False
+    """Model the data given its condition (a class label), not the data alone."""
+    data: str
+    data_options: DataOptions = DataOptions()
+    recipe_name: str = "quick"
+    recipe: Recipe
+    steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0)
+    compile: bool = False
+    checkpoint_seconds: float = Field(default=30.0, ge=0)
+    """Seconds between checkpoints; 0 saves after every step."""
+
+    def short_hash(self) -> str:
+        """Eight hexadecimal digits that differ when anything but the version differs."""
+        content = self.model_dump(mode="json", exclude=INCIDENTAL)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+    def difference(self, other: "RunConfig") -> list[str]:
+        """Human-readable list of the fields in which two configurations differ."""
+        mine, theirs = (_flat(c.model_dump(mode="json", exclude={"genus"})) for c in (self, other))
+        return [
+            f"{key}: {mine.get(key)!r} there, {theirs.get(key)!r} here"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
+
+
+def configure(
+    model: str,
+    data: str,
+    *,
+    recipe: str = "quick",
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    conditional: bool = False,
+    compile: bool = False,
+    checkpoint_seconds: float = 30.0,
+    **overrides: Any,
+) -> RunConfig:
+    """Build a configuration from a model, a data source and any flat overrides.
+
+    Each override belongs to the data options, to the recipe or to the model's settings,
+    by its name. A recipe named ``quick-vectors`` stands in for ``quick`` on that kind of
+    domain. Raises `SettingsError` for names that belong to none, and for more than one of
+    steps, epochs and minutes.
+    """
+    cls = registry.get(model)
+    if sum(budget is not None for budget in (steps, epochs, minutes)) > 1:
+        raise SettingsError("give one of steps, epochs and minutes, not several.")
+    homes = [schema(cls).model_fields, Recipe.model_fields, DataOptions.model_fields]
+    unknown = overrides.keys() - set().union(*homes)
+    if unknown:
+        known = ", ".join(sorted(set().union(*homes)))
+        raise SettingsError(f"{model}: unknown setting {min(unknown)!r}; expected one of {known}.")
+    settings, training, reading = ({k: v for k, v in overrides.items() if k in home} for home in homes)
+    options = data_options(**reading)
+    recipe = _recipe_name(cls, recipe, data, options)
+    chosen = cls.recipes[recipe]
+    settings = validate(cls, {**chosen.settings, **settings}, f"settings of {model}")
+    try:
+        return RunConfig(
+            model=model,
+            settings=json.loads(json.dumps(settings)),
+            conditional=conditional,
+            data=data,
+            data_options=options,
+            recipe_name=recipe,
+            recipe=Recipe(**{**chosen.model_dump(), **training, "settings": {}}),
+            steps=steps,
+            epochs=epochs,
+            minutes=minutes,
+            seed=seed,
+            compile=compile,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+    except ValidationError as error:
+        raise SettingsError(f"{model}: {explain(error, RunConfig)}") from None
+
+
+def _recipe_name(cls: type[GenerativeModel], name: str, data: str, options: DataOptions) -> str:
+    """``name``, or the special one for the data's kind of domain where the model has one."""
+    if name not in cls.recipes:
+        raise SettingsError(f"{name_of(cls)} has no recipe {name!r}; expected one of {', '.join(cls.recipes)}.")
+    if not any(key.startswith(f"{name}-") for key in cls.recipes):
+        return name
+    special = f"{name}-{open_source(data, options).domain.kind}"
+    return special if special in cls.recipes else name
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read and check a ``config.json``. Raises `CheckpointError` naming the file and the key."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        config = RunConfig(**content)
+        registry.check(config.model)
+        cls = registry.get(config.model)
+        return config.model_copy(update={"settings": validate(cls, config.settings, str(path))})
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; a run folder holds a config.json.") from None
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {explain(error, RunConfig)}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a configuration ({error}).") from None
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
