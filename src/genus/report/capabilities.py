@@ -1,5 +1,6 @@
 """What each model can do, read off the models themselves (never kept by hand)."""
 
+import re
 from dataclasses import dataclass
 
 from genus import registry
@@ -66,11 +67,17 @@ def markdown() -> str:
     mark = {True: "✓", False: ""}
     rows = [
         f"| {c.family} | `{c.name}` | {', '.join(c.likelihood)} | {c.likelihood_text} | {mark[c.latents]} "
-        f"| {mark[c.conditional]} | {mark[c.editable]} | {c.paper} |"
+        f"| {mark[c.conditional]} | {mark[c.editable]} | {_linked(c.paper)} |"
         for c in capabilities()
     ]
     head = "| family | model | data | likelihood | latents | conditional | editable | paper |"
     return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
+
+
+def _linked(paper: str) -> str:
+    """``Authors (year). Title. URL`` as a Markdown link on authors and year."""
+    matched = re.fullmatch(r"(.*?\(\d{4}\))\. (.*)\. (https?://\S+)", paper)
+    return f"[{matched[1]}]({matched[3]}). {matched[2]}" if matched else paper
 
 
 def _likelihood(cls: type[GenerativeModel], domain: Domain) -> Likelihood:

@@ -6,7 +6,7 @@ noise to the surface of shape z; a flow over z draws new shapes. As points are i
 given z, a trained model gives clouds of any number of points.
 
 Luo, Hu (2021), "Diffusion Probabilistic Models for 3D Point Cloud Generation",
-https://arxiv.org/abs/2103.01458; equation numbers are theirs.
+https://arxiv.org/abs/2103.01458
 
 What differs from the paper: clouds are centred and scaled by one vector and one scalar for
 the whole data set (theirs: every shape by its own), so sizes are part of what is learned and
@@ -39,6 +39,7 @@ from genus.contract import (
 )
 from genus.domain import Domain, Label, Points
 from genus.models.diffusion import _gaussian as gaussian
+from genus.models.diffusion._latent_flow import LatentFlow
 from genus.models.diffusion._scaling import Scaling
 from genus.nn.embedding import sinusoidal
 from genus.prob import gaussian as normal
@@ -81,7 +82,7 @@ class Encoder(nn.Module):
 
 
 class ConcatSquash(nn.Module):
-    """A linear layer of points whose gate and shift come from the context (appendix).
+    """A linear layer of points whose gate and shift come from the context.
 
     The gate is twice a sigmoid, and the weights are He's: so a deep stack starts with signals
     of the size that came in, and learns from the first step.
@@ -113,75 +114,13 @@ class PointNetwork(nn.Module):
         return x + self.layers[-1](h, context)
 
 
-class Coupling(nn.Module):
-    """One half of z is scaled and shifted by what a network reads from the other half."""
-
-    def __init__(self, features: int, context: int, hidden: int, swap: bool):
-        super().__init__()
-        self.swap = swap
-        self.moved = features // 2 if swap else features - features // 2
-        self.network = nn.Sequential(
-            nn.Linear(features - self.moved + context, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
-            nn.Linear(hidden, 2 * self.moved),
-        )  # fmt: skip
-
-    def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(kept, moved)."""
-        if self.swap:
-            return z[:, self.moved :], z[:, : self.moved]
-        return z[:, : -self.moved], z[:, -self.moved :]
-
-    def _join(self, kept: Tensor, moved: Tensor) -> Tensor:
-        return torch.cat([moved, kept] if self.swap else [kept, moved], dim=1)
-
-    def _scale_and_shift(self, kept: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = self.network(torch.cat([kept, context], dim=1)).float().chunk(2, dim=1)
-        return F.logsigmoid(raw + 2), shift
-
-    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """z -> w of the same shape, and log |dw/dz| ``(B,)``."""
-        kept, moved = self._split(z)
-        log_scale, shift = self._scale_and_shift(kept, context)
-        return self._join(kept, moved * log_scale.exp() + shift), log_scale.sum(1)
-
-    def inverse(self, w: Tensor, context: Tensor) -> Tensor:
-        """w -> z."""
-        kept, moved = self._split(w)
-        log_scale, shift = self._scale_and_shift(kept, context)
-        return self._join(kept, (moved - shift) * torch.exp(-log_scale))
-
-
-class Prior(nn.Module):
-    """p(z): affine couplings that turn z into standard normal w (section 4.3)."""
-
-    def __init__(self, features: int, context: int, couplings: int, hidden: int):
-        super().__init__()
-        self.couplings = nn.ModuleList(
-            [Coupling(features, context, hidden, swap=bool(i % 2)) for i in range(couplings)]
-        )
-
-    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
-        """log p(z) ``(B,)``, a density in nats."""
-        log_det = z.new_zeros(len(z))
-        for coupling in self.couplings:
-            z, more = coupling(z, context)
-            log_det = log_det + more
-        return normal.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1) + log_det
-
-    def inverse(self, w: Tensor, context: Tensor) -> Tensor:
-        """Standard normal w -> z."""
-        for coupling in reversed(self.couplings):
-            w = coupling.inverse(w, context)  # type: ignore[operator]
-        return w
-
-
 class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     """Points that diffuse independently given the latent vector of their shape.
 
     Args:
         timesteps: T, the steps that a point takes from the surface to noise.
         last_beta: the variance of the last of these steps; they grow on a line from 1e-4.
-        variance: of the reverse steps: ``beta``_t (the paper's equation 4) or that of the
+        variance: of the reverse steps: ``beta``_t (the paper) or that of the
             ``posterior`` q(x_{t-1} | x_t, x_0) (the authors' code).
         latent_features: entries of z.
         width: channels of the narrowest layers; the widest have four times as many.
@@ -246,7 +185,7 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         self.process = gaussian.GaussianProcess(gaussian.linear_betas(timesteps, 1e-4, last_beta))
         self.scaling = Scaling(domain)
         self.encoder = Encoder(domain.dim, latent_features, width)
-        self.prior = Prior(latent_features, label_features, couplings, flow_hidden)
+        self.prior = LatentFlow(latent_features, label_features, couplings, flow_hidden)
         self.network = PointNetwork(domain.dim, TIME_FEATURES + latent_features + label_features, width)
 
     @classmethod
@@ -272,7 +211,7 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         return network
 
     def _read(self, x_0: Tensor, label: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """z ~ q(z | x), -H[q(z | x)] and -log p(z): the draw and the two terms of the prior (equation 11)."""
+        """z ~ q(z | x), -H[q(z | x)] and -log p(z): the draw and the two terms of the prior."""
         mean, log_var = self.encoder(x_0)
         z = mean + torch.exp(0.5 * log_var) * noise.normal(tuple(mean.shape), generator, mean.device)
         negative_entropy = -0.5 * (log_var + 1 + math.log(2 * math.pi)).sum(1)
@@ -291,7 +230,7 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         }
 
     def _walk(self, z: Tensor, label: Tensor, points: int, generator: torch.Generator | None) -> Tensor:
-        """Clouds ``(B, points, dim)`` of the shapes z, in the data's own coordinates (equation 4)."""
+        """Clouds ``(B, points, dim)`` of the shapes z, in the data's own coordinates."""
         x = noise.normal((len(z), points, self.domain.shape[-1]), generator, z.device)
         denoise = gaussian.predicting_eps(self.process, self.predict_eps(z, label))
         return self.scaling.decode(
@@ -343,7 +282,7 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         num_samples: int = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """A bound on the log density of the ordered cloud in the data's own coordinates (equation 9).
+        """A bound on the log density of the ordered cloud in the data's own coordinates.
 
         Averaged over ``num_samples`` draws of z and of the noise, with all T steps counted
         for each; more draws steady it. Keeps no gradients.
