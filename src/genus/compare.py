@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 
 from genus import registry
 from genus.errors import SettingsError
+from genus.evaluate import Scorecard
 from genus.report.comparison import comparison_page
 from genus.report.run import RunReport
 from genus.report.write import report_of, score
-from genus.training import Run, configure, train
+from genus.training import configure, train
 
 
 def compare(
@@ -61,15 +63,17 @@ def compare(
                 print(f"{name} on {data}", flush=True)
             config = configure(model, data, minutes=minutes, steps=steps, seed=seed, **options)
             run = train(config, folder / f"{model}-{seed}", quiet=quiet)
-            reports.append(_scored(run, name, first=not reports, num_samples=num_samples, count=count))
+            # Floors and real data are the same for all models: they are scored once.
+            card = score(run, name=name, references=not reports, num_samples=num_samples, count=count)
+            reports.append(report_of(run, without_floors(card, models)))
     budget = {"minutes": minutes, "steps": steps, "seeds": seeds, "recipe": "quick", **machine()}
     write_comparison(folder, reports, budget)
     return reports
 
 
-def _scored(run: Run, name: str, first: bool, num_samples: int, count: int | None) -> RunReport:
-    # Floors and real data are the same for all models: they are scored once.
-    return report_of(run, score(run, name=name, references=first, num_samples=num_samples, count=count))
+def without_floors(card: Scorecard, names: Sequence[str]) -> Scorecard:
+    """The card without the floors that take part in the comparison themselves."""
+    return replace(card, rows=tuple(row for row in card.rows if row.role != "floor" or row.name not in names))
 
 
 def write_comparison(folder: Path, reports: Sequence[RunReport], budget: dict[str, Any]) -> Path:

@@ -182,6 +182,11 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
         """Told before each step how far training is, from 0 to 1 (KL warm-up, fade-in)."""
 
     @property
+    def num_parameters(self) -> int:
+        """How many free numbers the model has."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))

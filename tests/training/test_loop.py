@@ -132,12 +132,12 @@ def test_a_player_moves_only_its_own_parameters_and_takes_its_turns() -> None:
 
         return compute
 
-    encoder, decoder = tuple(model.encoder.parameters()), tuple(model.decoder.parameters())  # type: ignore[union-attr]
+    encoder, decoder = tuple(model.encoder[:-1].parameters()), tuple(model.decoder.parameters())  # type: ignore
     model.players = lambda: [Player("a", encoder, losses("a"), turns=2), Player("b", decoder, losses("b"), rate=0.5)]  # type: ignore[method-assign]
     view = _View(source.train, False)
     session = _Session(config, view, view, model, 3)
-    untouched = model.bias.clone()  # type: ignore[union-attr,operator]
+    untouched = model.encoder[-1].weight.clone()  # type: ignore
     session.take_step()
     assert calls == ["a", "b", "a"]
-    assert torch.equal(model.bias, untouched)  # type: ignore[arg-type]
+    assert torch.equal(model.encoder[-1].weight, untouched)  # type: ignore
     assert session.optimizers[1].param_groups[0]["lr"] == 0.5 * session.optimizers[0].param_groups[0]["lr"]

@@ -5,7 +5,7 @@ import sys
 import time
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genus.contract import GenerativeModel
 from genus.evaluate.likelihood import evaluating
@@ -45,9 +45,9 @@ def sampling_speed(
     return Score("sampling speed", value, unit="samples/s", better="higher", protocol=protocol)
 
 
-def parameter_count(model: nn.Module) -> Score:
+def parameter_count(model: GenerativeModel) -> Score:
     """How many numbers training moves."""
-    return Score("parameters", float(sum(p.numel() for p in model.parameters())))
+    return Score("parameters", float(model.num_parameters))
 
 
 def peak_memory() -> Score | None:

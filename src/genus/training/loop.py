@@ -22,7 +22,6 @@ from torch import Tensor
 
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, Losses, Player, Split, batches
 from genus.data import Source, open_source
-from genus.domain import Grid
 from genus.errors import CheckpointError, GenusError, SettingsError
 from genus.prob import noise
 from genus.training import checkpoint, hardware
@@ -161,9 +160,7 @@ class _Session:
     def __init__(self, config: RunConfig, split: _View, validation: _View, model: GenerativeModel, steps: int):
         self.config, self.recipe, self.split, self.validation = config, config.recipe, split, validation
         self.model, self.device, self.steps = model, model.device, steps
-        if isinstance(model.domain, Grid) and len(model.domain.size) == 2:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        model.initialise(split)
+        model.train().initialise(split)
         self.players = model.players()
         self.turns = max(player.turns for player in self.players)
         self.optimizers = [make_optimizer(self.recipe, player.parameters) for player in self.players]
@@ -171,11 +168,11 @@ class _Session:
         self.losses = [torch.compile(p.losses) if config.compile else p.losses for p in self.players]
         self.step, self.best, self.best_step = 0, math.inf, 0
         self.best_weights: dict[str, Tensor] = {}
-        self.sums: dict[str, float | Tensor] = {}
+        self.sums: dict[str, float] = {}
         self.counted = 0
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
         self.log_every = max(1, min(50, steps // 100))
-        self.validate_every = max(1, math.ceil(steps / VALIDATIONS))
+        self.validate_at = validation_steps(steps)
 
     # --- what a step needs, as a function of the step -----------------------------------
 
@@ -196,7 +193,8 @@ class _Session:
     def take_step(self) -> None:
         """One step: every player's turns, then the running average."""
         seed, step = self.config.seed, self.step
-        self.model.train()
+        if not self.model.training:  # walking through all modules costs as much as a layer
+            self.model.train()
         self.model.progress(step / self.steps)
         hardware.seed_globally(noise.stream(seed, "dropout", step).initial_seed(), self.device)
         generator = noise.stream(seed, "noise", step)
@@ -242,7 +240,7 @@ class _Session:
     def _count(self, player: Player, terms: Losses) -> None:
         for name, value in terms.items():
             key = f"train/{name}" if len(self.players) == 1 else f"train/{player.name}/{name}"
-            self.sums[key] = self.sums.get(key, 0.0) + value.detach().mean(dtype=torch.float64)
+            self.sums[key] = self.sums.get(key, 0.0) + value.detach().mean().item()
 
     # --- the plan, validation, saving ---------------------------------------------------
 
@@ -298,7 +296,7 @@ class _Session:
                 if self.step % self.log_every == 0 or self.step == self.steps:
                     record |= self._averages()
                     shown.show(self.step, record, self.recipe.batch_size * self.turns)
-                if self.step % self.validate_every == 0 or self.step == self.steps:
+                if self.step in self.validate_at:
                     record |= self._judge()
                 if record:
                     metrics.write(json.dumps({"step": self.step, **record}) + "\n")
@@ -317,7 +315,7 @@ class _Session:
                     )
 
     def _averages(self) -> dict[str, float]:
-        means = {name: float(total) / self.counted for name, total in self.sums.items()}
+        means = {name: total / self.counted for name, total in self.sums.items()}
         self.sums, self.counted = {}, 0
         return means | {"learning_rate": learning_rate(self.recipe, self.step - 1, self.steps)}
 
@@ -344,7 +342,7 @@ class _Session:
             "best_step": self.best_step if self.best_weights else self.step,
             "best": self.best if self.best_weights else None,
             "finished": self.step == self.steps,
-            "sums": {name: float(total) for name, total in self.sums.items()},
+            "sums": self.sums,
             "counted": self.counted,
         }
         checkpoint.save(checkpoints, self.step, tensors, state)
@@ -367,6 +365,14 @@ class _Session:
         data = (self.step - first) * self.recipe.batch_size * self.turns
         with (folder / "timing.jsonl").open("a") as timing:
             timing.write(json.dumps({"step": self.step, "seconds": seconds, "data": data}) + "\n")
+
+
+def validation_steps(steps: int) -> frozenset[int]:
+    """After which steps to validate: twenty times at equal distances, and four times before the
+    first of them, as small data sets are overfitted early."""
+    early = [1 / (VALIDATIONS * 2**k) for k in range(1, 5)]
+    equal = [k / VALIDATIONS for k in range(1, VALIDATIONS + 1)]
+    return frozenset(max(1, math.ceil(steps * fraction)) for fraction in early + equal)
 
 
 def _truncate(metrics: Path, step: int) -> None:

@@ -66,17 +66,17 @@ class Bernoulli(Law):
         return x.to(dtype)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        logits = parameters[:, 0]
+        logits = parameters.squeeze(1)
         return -F.binary_cross_entropy_with_logits(logits, self.normalise(x, logits.dtype), reduction="none")
 
     def start(self, mean: Tensor, std: Tensor) -> Tensor:
         return torch.logit(mean.clamp(0.01, 0.99)).unsqueeze(0)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return noise.bernoulli(parameters[:, 0].sigmoid(), generator).to(self.domain.dtype)
+        return noise.bernoulli(parameters.squeeze(1).sigmoid(), generator).to(self.domain.dtype)
 
     def typical(self, parameters: Tensor) -> Tensor:
-        return (parameters[:, 0] > 0).to(self.domain.dtype)
+        return (parameters.squeeze(1) > 0).to(self.domain.dtype)
 
 
 class GreyBCE(Law):
@@ -102,7 +102,7 @@ class GreyBCE(Law):
         return x.to(dtype) * (1 / self.top)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        logits = parameters[:, 0]
+        logits = parameters.squeeze(1)
         return -F.binary_cross_entropy_with_logits(logits, self.normalise(x, logits.dtype), reduction="none")
 
     def start(self, mean: Tensor, std: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class GreyBCE(Law):
         return self.typical(parameters)  # without a law there is nothing to draw from
 
     def typical(self, parameters: Tensor) -> Tensor:
-        return (parameters[:, 0].sigmoid() * self.top).round().to(self.domain.dtype)
+        return (parameters.squeeze(1).sigmoid() * self.top).round().to(self.domain.dtype)
 
 
 class DiscretizedLogistic(Law):

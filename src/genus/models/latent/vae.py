@@ -56,8 +56,9 @@ class VAE(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     paper = "Kingma & Welling (2014). Auto-Encoding Variational Bayes. https://arxiv.org/abs/1312.6114"
     domains = (Grid, Vectors)
     recipes: ClassVar[dict[str, Recipe]] = {
-        # Without a warm-up the latents of symmetric data stay unused; on pictures it costs half a nat.
-        "quick": Recipe(
+        "quick": Recipe(learning_rate=2e-3, schedule="cosine", batch_size=128, steps=4000, precision="fast-float32"),
+        # Without a warm-up the latents of symmetric tables stay unused.
+        "quick-vectors": Recipe(
             learning_rate=2e-3,
             schedule="cosine",
             batch_size=128,
@@ -70,8 +71,6 @@ class VAE(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         # Ten epochs of 60,000 grey pictures: the curve of many tutorials (test BCE + KL 105.6).
         "grey": Recipe(learning_rate=1e-3, batch_size=128, steps=4690, settings={"decoder": "grey_bce"}),
     }
-
-    bias: nn.Parameter
 
     def __init__(
         self,
@@ -104,12 +103,11 @@ class VAE(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         outputs, inside, outside = self.law.outputs, latent_features + self.num_classes, 2 * latent_features
         if isinstance(domain, Grid) and network == "conv":
             self.encoder: nn.Module = ConvEncoder(domain, self.num_classes, channels, outside)
-            self.decoder: nn.Module = conv_decoder(domain, inside, channels, outputs)
+            self.decoder = conv_decoder(domain, inside, channels, outputs)
+            self.pixel_bias = nn.Parameter(torch.zeros(outputs, *domain.shape))
         else:
             self.encoder = mlp(domain.num_dims + self.num_classes, hidden, outside)
-            self.decoder = mlp(inside, hidden[::-1], outputs * domain.num_dims, bias=False)
-        # The last bias, one for each entry in both networks, so that it can start at the data's mean.
-        self.bias = nn.Parameter(torch.zeros(outputs, *domain.shape))
+            self.decoder = mlp(inside, hidden[::-1], outputs * domain.num_dims)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
@@ -130,6 +128,13 @@ class VAE(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     def progress(self, fraction: float) -> None:
         self.kl_weight = self.beta * (min(1.0, fraction / self.kl_warmup) if self.kl_warmup > 0 else 1.0)
 
+    @property
+    def bias(self) -> Tensor:
+        """The last bias ``(outputs, *domain.shape)``: in both networks one for each entry, so that
+        it can start at the data's mean."""
+        last = self.decoder[-1]
+        return last.bias.view(self.law.outputs, *self.domain.shape) if isinstance(last, nn.Linear) else self.pixel_bias
+
     # -- the two networks ---------------------------------------------------------------
 
     def with_label(self, features: Tensor, condition: Tensor | None) -> Tensor:
@@ -146,8 +151,8 @@ class VAE(GenerativeModel, HasLogProb, HasLatents, IsConditional):
 
     def parameters_given(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """What the law p(x|z) needs: ``(B, outputs, *domain.shape)``."""
-        out = self.decoder(self.with_label(z, condition)).to(z.dtype)
-        return out.view(len(z), *self.bias.shape) + self.bias
+        out = self.decoder(self.with_label(z, condition)).to(z.dtype).view(len(z), -1, *self.domain.shape)
+        return out if isinstance(self.decoder[-1], nn.Linear) else out + self.pixel_bias
 
     # -- the contract -------------------------------------------------------------------
 
@@ -248,13 +253,13 @@ class VAE(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         return self.law.typical(self.parameters_given(z, condition))
 
 
-def mlp(inputs: int, hidden: tuple[int, ...], outputs: int, bias: bool = True) -> nn.Sequential:
+def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
     """Fully connected layers with ReLU between them."""
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True)]
         inputs = width
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs, bias=bias))
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
 def halvings(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
@@ -284,7 +289,7 @@ class ConvEncoder(nn.Module):
         return self.head(torch.cat([self.layers(picture.view(-1, *self.shape)).flatten(1), label], 1))
 
 
-def conv_decoder(domain: Grid, inputs: int, channels: tuple[int, ...], outputs: int) -> nn.Module:
+def conv_decoder(domain: Grid, inputs: int, channels: tuple[int, ...], outputs: int) -> nn.Sequential:
     """The mirror image: a linear layer, transposed convolutions, and a convolution to the outputs."""
     sizes = halvings(domain.size, len(channels))
     wide = channels[::-1] or (domain.channels,)
