@@ -35,6 +35,7 @@ docs: setup  ## rewrite the generated tables of the README
 bench: setup  ## speed and precision; see docs/results.md
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/precision.py
 
 clean:
 	rm -rf .venv runs build dist

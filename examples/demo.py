@@ -1,6 +1,6 @@
 """The main job: one species of every family, trained, sampled and scored on held-out data.
 
-Trains seven models on real handwritten digits and one on furniture, half a minute to a
+Trains seven models on real handwritten digits and one on furniture, twenty seconds to a
 minute each, and writes ``runs/demo/report.html``. A second call resumes, or only scores.
 """
 
@@ -16,7 +16,7 @@ from genus.report.summary import summary
 
 OUT = Path("runs/demo")
 DIGITS = ("histogram", "markov", "nade", "vae", "realnvp", "ddpm", "dcgan")
-MINUTES = {"digits": 0.4, "furniture": 1.25}
+MINUTES = {"digits": 0.35, "furniture": 1.2}
 
 
 def main() -> int:

@@ -33,6 +33,8 @@ class RunFlags:
     """Compile the losses (torch.compile): pays on a GPU and for flows, costs up to a minute."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints; 0 saves after every step."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too (needs the tensorboard extra); metrics.jsonl is always written."""
     quiet: bool = False
     """Show no progress."""
     report: bool = False

@@ -18,7 +18,7 @@ from genus.errors import CheckpointError, SettingsError
 from genus.recipe import Recipe
 from genus.settings import explain, schema, validate
 
-INCIDENTAL = {"genus", "checkpoint_seconds"}
+INCIDENTAL = {"genus", "checkpoint_seconds", "tensorboard"}
 """Fields that do not change what a run computes."""
 
 
@@ -43,6 +43,8 @@ class RunConfig(BaseModel):
     compile: bool = False
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     """Seconds between checkpoints; 0 saves after every step."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too."""
 
     def short_hash(self) -> str:
         """Eight hexadecimal digits that differ when anything but the version differs."""
@@ -71,6 +73,7 @@ def configure(
     conditional: bool = False,
     compile: bool = False,
     checkpoint_seconds: float = 30.0,
+    tensorboard: bool = False,
     **overrides: Any,
 ) -> RunConfig:
     """Build a configuration from a model, a data source and any flat overrides.
@@ -108,6 +111,7 @@ def configure(
             seed=seed,
             compile=compile,
             checkpoint_seconds=checkpoint_seconds,
+            tensorboard=tensorboard,
         )
     except ValidationError as error:
         raise SettingsError(f"{model}: {explain(error, RunConfig)}") from None

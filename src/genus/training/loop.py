@@ -238,9 +238,10 @@ class _Session:
         return terms
 
     def _count(self, player: Player, terms: Losses) -> None:
-        for name, value in terms.items():
-            key = f"train/{name}" if len(self.players) == 1 else f"train/{player.name}/{name}"
-            self.sums[key] = self.sums.get(key, 0.0) + value.detach().mean().item()
+        prefix = "train" if len(self.players) == 1 else f"train/{player.name}"
+        means = torch.stack([value.detach() for value in terms.values()]).mean(1).tolist()
+        for name, mean in zip(terms, means, strict=True):
+            self.sums[f"{prefix}/{name}"] = self.sums.get(f"{prefix}/{name}", 0.0) + mean
 
     # --- the plan, validation, saving ---------------------------------------------------
 
@@ -266,7 +267,8 @@ class _Session:
         generator = noise.stream(self.config.seed, "validate")
         total, count = 0.0, 0
         for batch in batches(self.validation, min(256, VALIDATION_ITEMS), generator):
-            value = model.criterion(batch.to(self.device), generator)
+            with hardware.arithmetic(self.recipe.precision, self.device):
+                value = model.criterion(batch.to(self.device), generator)
             if value is None:
                 return None
             total += float(value.double().sum())
@@ -289,7 +291,7 @@ class _Session:
         shown.begin(self.step)
         began = saved = time.monotonic()
         first = self.step
-        with (folder / "metrics.jsonl").open("a") as metrics:
+        with (folder / "metrics.jsonl").open("a") as metrics, _board(self.config, folder, first) as board:
             while self.step < self.steps:
                 self.take_step()
                 record: dict[str, Any] = {}
@@ -301,6 +303,8 @@ class _Session:
                 if record:
                     metrics.write(json.dumps({"step": self.step, **record}) + "\n")
                     metrics.flush()
+                    for name, value in record.items():
+                        board(name, value, self.step)
                 signal_name = asked_to_stop()
                 due = time.monotonic() - saved >= self.config.checkpoint_seconds
                 if due or signal_name or self.step == self.steps:
@@ -373,6 +377,23 @@ def validation_steps(steps: int) -> frozenset[int]:
     early = [1 / (VALIDATIONS * 2**k) for k in range(1, 5)]
     equal = [k / VALIDATIONS for k in range(1, VALIDATIONS + 1)]
     return frozenset(max(1, math.ceil(steps * fraction)) for fraction in early + equal)
+
+
+@contextmanager
+def _board(config: RunConfig, folder: Path, step: int) -> Iterator[Callable[[str, float, int], None]]:
+    """Where scalars go besides metrics.jsonl: TensorBoard if asked for, else nowhere."""
+    if not config.tensorboard:
+        yield lambda name, value, step: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise SettingsError("--tensorboard needs the extra: pip install 'genus[tensorboard]'.") from None
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+    try:
+        yield writer.add_scalar
+    finally:
+        writer.close()
 
 
 def _truncate(metrics: Path, step: int) -> None:
