@@ -1,4 +1,4 @@
-"""Does bfloat16 harm the loss? Trains the recipes that use it in float32 too, and compares.
+"""Does bfloat16 harm the loss? Trains quick recipes in both precisions, and compares.
 
 python benchmarks/precision.py [--seeds 2]
 """

@@ -47,7 +47,7 @@ class RunConfig(BaseModel):
     """Write the metrics for TensorBoard too."""
 
     def short_hash(self) -> str:
-        """Eight hexadecimal digits that differ when anything but the version differs."""
+        """Eight hexadecimal digits that differ when anything but an incidental field differs."""
         content = self.model_dump(mode="json", exclude=INCIDENTAL)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
