@@ -2,7 +2,7 @@
 
 import gzip
 import io
-import json
+import os
 import struct
 import time
 import zipfile
@@ -10,13 +10,11 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
-import trimesh
+from fuzzing import glb, good_file, png
 from PIL import Image
 
 from genus.data import DataOptions, open_source
-from genus.errors import DataFormatError, GenusError
-from genus.prob import noise
+from genus.errors import DataFormatError
 
 
 def refused(path, pattern, **options):
@@ -34,97 +32,6 @@ def three(folder, name, content):
         (folder / f"good{k}.{name.rsplit('.', 1)[1]}").write_bytes(good)
     (folder / name).write_bytes(content)
     return folder / name
-
-
-def good_file(kind):
-    rng = np.random.default_rng(0)
-    out = io.BytesIO()
-    if kind in ("png", "jpg", "webp"):
-        array = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        Image.fromarray(array).save(out, {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}[kind])
-    elif kind in ("obj", "ply", "stl", "off", "glb"):
-        content = trimesh.creation.icosphere(subdivisions=1).export(file_type=kind)
-        out.write(content.encode() if isinstance(content, str) else content)
-    elif kind == "npy":
-        np.save(out, rng.normal(size=(20, 5)))
-    elif kind == "npz":
-        np.savez_compressed(out, x=rng.integers(0, 256, (20, 4, 4), dtype=np.uint8), y=np.arange(20) % 3)
-    elif kind == "idx":
-        out.write(b"\0\0\x08\x03" + struct.pack(">3I", 20, 4, 4) + rng.bytes(320))
-    elif kind == "idx.gz":
-        out.write(gzip.compress(good_file("idx")))
-    elif kind == "csv":
-        rows = "\n".join(",".join(f"{v:.3f}" for v in row) for row in rng.normal(size=(20, 3)))
-        out.write(f"a,b,c\n{rows}\n".encode())
-    elif kind == "xyz":
-        out.write("\n".join(" ".join(f"{v:.3f}" for v in row) for row in rng.normal(size=(20, 3))).encode())
-    return out.getvalue()
-
-
-def mutated(content, seed):
-    """Flip bits, write extreme bytes, cut, repeat or drop a stretch: a function of the seed."""
-    dice = np.random.default_rng(seed)
-    data = bytearray(content)
-    for _ in range(int(dice.integers(1, 5))):
-        place = int(dice.integers(0, min(len(data), 200) if dice.random() < 0.5 else len(data)))  # headers above all
-        match int(dice.integers(0, 6)):
-            case 0:
-                data[place] ^= 1 << int(dice.integers(0, 8))
-            case 1:
-                data[place : place + 4] = b"\xff\xff\xff\xff"
-            case 2:
-                data[place : place + 4] = b"\0\0\0\x7f"
-            case 3:
-                del data[place : place + int(dice.integers(1, 30))]
-            case 4:
-                data[place:place] = data[place : place + int(dice.integers(1, 30))]
-            case 5:
-                data = data[: max(1, place)]
-        data = data or bytearray(b"\0")
-    return bytes(data)
-
-
-PICTURES = ("png", "jpg", "webp")
-IN_FOLDERS = (*PICTURES, "obj", "ply", "stl", "off", "glb", "xyz")
-FORMATS = (*IN_FOLDERS, "npy", "npz", "idx", "idx.gz", "csv")
-
-
-def opened(folder, kind, content):
-    """A source of which ``content`` is the file, or one of the files."""
-    if kind not in IN_FOLDERS:
-        folder.mkdir(exist_ok=True)
-        (folder / f"x.{kind}").write_bytes(content)
-        return open_source(str(folder / f"x.{kind}"))
-    three(folder, f"x.{kind}", content)
-    return open_source(str(folder), DataOptions(points=None if kind in PICTURES else 16))
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_mutated_files_are_read_or_refused_in_one_sentence(kind, tmp_path):
-    content = good_file(kind)
-    opened(tmp_path / "f", kind, content)
-    outcomes = []
-    for seed in range(40):
-        start = time.perf_counter()
-        try:
-            source = opened(tmp_path / "f", kind, mutated(content, seed))
-            for split in source.splits.values():
-                source.domain.check(split.batch(torch.arange(len(split)), noise.stream(0)).x)
-            outcomes.append("read")
-        except GenusError as error:
-            assert "\n" not in str(error), str(error)
-            assert len(str(error)) < 600
-            outcomes.append("refused")
-        assert time.perf_counter() - start < 5
-    assert "refused" in outcomes
-
-
-def png(width, height):
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    head = struct.pack(">2I5B", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("side", [8001, 12_000, 30_000])
@@ -244,6 +151,8 @@ def test_tables_with_a_flaw(tmp_path, text, pattern):
 
 
 OBJ = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
+PLY = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+PLY += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +162,22 @@ OBJ = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
         ("x.obj", OBJ + "f 1 2 9\n", "not a readable OBJ|names vertex"),
         ("x.obj", OBJ + "v nan 0 0\nf 1 2 4\n", "not finite"),
         ("x.obj", OBJ + "f 1 1 1\n", "no area"),
-        ("x.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n", "names vertex|not a readable"),
+        ("x.obj", OBJ + "f 0 1 2\n", "line 4: a face names vertex 0"),
+        ("x.obj", OBJ + "f 1 2 -4\n", "face 0 names vertex -1, but there are 3"),
+        ("x.obj", OBJ + "f 1 2 99999999999999999999\n", "line 4: a corner is not the number of a vertex"),
+        ("x.obj", "v 0 0\n", "line 1: expected three coordinates; got '0 0'"),
+        ("x.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n", "face 0 names vertex 7, but there are 3"),
+        ("x.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n9 0 1 2\n", "line 6: expected a number and as many more"),
+        ("x.off", "OFF\n2 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 1\n", "line 5|not those of the header"),
+        ("x.off", "OFF\n3 2 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", "not those of the header"),
+        ("x.off", "OFF\n-3 9 0\n", "line 2: expected the numbers of vertices and faces"),
+        ("x.ply", PLY + "0 0 0\n1 0 0\n0 1 0\n3 0 1 3\n", "face 0 names vertex 3"),
+        ("x.ply", PLY + "0 0 0\n1 0 0\n0 1 0\n", "declares 1 of element 'face'; there are 0"),
+        ("x.ply", PLY + "0 0 0\n1 0 nan\n0 1 0\n3 0 1 2\n", "vertex 1 is not finite"),
+        ("x.ply", PLY + "0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n0 0 0\n", "more lines than the header declares"),
+        ("x.ply", PLY.replace("float x", "os.system x"), "header is damaged: 'property os.system x'"),
+        ("x.stl", "solid s\nfacet\nvertex 0 0 0\nvertex 1 0 0\nendfacet\nendsolid", "line 5: a facet without three"),
+        ("x.stl", "solid s\nfacet\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendfacet\n", "ends early"),
         ("x.off", "OFF\n900000000 1 0\n0 0 0\n", "declares 900000001 elements"),
         ("x.ply", "ply\nformat ascii 1.0\nelement vertex 999999999\nend_header\n0 0 0\n", "declares 999999999"),
         ("x.stl", "solid nothing\nendsolid nothing\n", "no faces|not a readable"),
@@ -273,11 +197,66 @@ def test_binary_meshes_whose_counts_lie(tmp_path):
     stl[80:84] = struct.pack("<I", 1_000_000)
     with pytest.raises(DataFormatError, match="declares 1000000 triangles"):
         open_source(str(three(tmp_path / "stl", "x.stl", bytes(stl)).parent))
-    text = json.dumps({"asset": {"version": "2.0"}, "accessors": [{"count": 10**9, "type": "VEC3"}]}).encode()
-    text += b" " * (-len(text) % 4)
-    glb = b"glTF" + struct.pack("<2I", 2, 20 + len(text)) + struct.pack("<I4s", len(text), b"JSON") + text
+    accessor = {"componentType": 5126, "count": 10**9, "type": "VEC3", "bufferView": 0}
+    content = one_triangle(accessors=[accessor])
     with pytest.raises(DataFormatError, match="declares 1000000000 elements"):
-        open_source(str(three(tmp_path / "glb", "x.glb", glb).parent))
+        open_source(str(three(tmp_path / "glb", "x.glb", content).parent))
+
+
+def one_triangle(**changes):
+    """A GLB file of a triangle with indices, with some parts of its document changed."""
+    document = {
+        "asset": {"version": "2.0"},
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"},
+            {"bufferView": 1, "componentType": 5121, "count": 3, "type": "SCALAR"},
+        ],
+        "bufferViews": [{"buffer": 0, "byteLength": 36}, {"buffer": 0, "byteOffset": 36, "byteLength": 3}],
+        "buffers": [{"byteLength": 39}],
+    }
+    return glb(document | changes, struct.pack("<9f3Bx", 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 2))
+
+
+POSITIONS = {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}
+INDICES = {"bufferView": 1, "componentType": 5121, "count": 3, "type": "SCALAR"}
+VIEWS = [{"buffer": 0, "byteLength": 36}, {"buffer": 0, "byteOffset": 36, "byteLength": 3}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"accessors": [POSITIONS | {"count": 4}, INDICES]}, "accessor 0: its 4 elements do not lie in"),
+        ({"accessors": [POSITIONS | {"byteOffset": 4}, INDICES]}, "do not lie in the 39 bytes"),
+        ({"accessors": [POSITIONS | {"count": -1}, INDICES]}, "count is '-1'"),
+        ({"accessors": [POSITIONS | {"bufferView": -1}, INDICES]}, r"no bufferViews\[-1\]"),
+        ({"accessors": [POSITIONS | {"sparse": {"count": 1}}, INDICES]}, "sparse"),
+        ({"accessors": [POSITIONS, INDICES | {"byteOffset": 2, "count": 1, "bufferView": 0}]}, "whole triangles"),
+        ({"accessors": [POSITIONS | {"count": 2}, INDICES]}, "names vertex 2, but there are 2"),
+        ({"bufferViews": [VIEWS[0] | {"byteOffset": 30}, VIEWS[1]]}, "do not lie in"),
+        ({"bufferViews": [VIEWS[0] | {"byteStride": 4}, VIEWS[1]]}, "do not lie in"),
+        ({"bufferViews": [VIEWS[0] | {"byteStride": 4000}, VIEWS[1]]}, "do not lie in"),
+        ({"buffers": [{"byteLength": 39, "uri": "../secret.bin"}]}, "another file, which is not opened"),
+        ({"buffers": [{"byteLength": 39, "uri": "file:///etc/passwd"}]}, "another file, which is not opened"),
+        ({"buffers": [{"byteLength": 39, "uri": "https://example.org/x.bin"}]}, "another file, which is not opened"),
+        ({"buffers": [{"byteLength": 20}]}, "do not lie in the 20 bytes"),
+        ({"nodes": [{"mesh": 0, "children": [0]}]}, "lie in a ring"),
+        ({"nodes": [{"children": [1, 1]}, {"mesh": 0}]}, "placed twice"),
+        ({"nodes": [{"mesh": 0, "translation": [1, 2, float("nan")]}]}, "translation of a node is not 3 finite"),
+        ({"nodes": [{"mesh": 0, "scale": [0, 0, 0]}]}, "no area"),
+        ({"nodes": [{"mesh": True}]}, r"no meshes\[True\]"),
+        ({"extensionsRequired": ["KHR_draco_mesh_compression"]}, "needs the glTF extension"),
+        ({"meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "mode": 1}]}]}, "no faces"),
+    ],
+)
+def test_glb_files_that_lie(tmp_path, changes, pattern):
+    path = three(tmp_path / "f", "x.glb", one_triangle())
+    open_source(str(path.parent), DataOptions(points=8))  # as it is, it is sound
+    path.write_bytes(one_triangle(**changes))
+    with pytest.raises(DataFormatError, match=rf"x\.glb.*{pattern}"):
+        open_source(str(path.parent), DataOptions(points=8))
 
 
 def test_side_files_of_a_mesh_are_not_opened(tmp_path):
@@ -300,3 +279,91 @@ def test_folders_with_nothing_or_too_much(tmp_path):
     refused(mixed, "holds both pictures")
     (tmp_path / "x.bin").write_bytes(b"?")
     refused(tmp_path / "x.bin", "cannot tell what it holds")
+
+
+def test_links_are_followed_within_the_folder_alone(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.png").write_bytes(good_file("png"))
+    path = three(tmp_path / "f", "x.png", good_file("png"))
+    path.unlink()
+    path.symlink_to(path.with_name("good0.png"))
+    assert len(open_source(str(path.parent)).train) == 1
+    for target, pattern in (
+        (outside / "secret.png", "a link that leads out of the folder"),
+        ("../outside/secret.png", "a link that leads out of the folder"),
+        ("x.png", "leads nowhere"),
+        ("nothing.png", "leads nowhere"),
+    ):
+        path.unlink()
+        path.symlink_to(target)
+        with pytest.raises(DataFormatError, match=rf"x\.png: .*{pattern}"):
+            open_source(str(path.parent))
+    path.unlink()
+    (path.parent / "more").symlink_to(outside)
+    with pytest.raises(DataFormatError, match="more: a link to a folder"):
+        open_source(str(path.parent))
+
+
+def test_a_link_beside_an_idx_file_is_not_followed(tmp_path):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "secret").write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 20) + bytes(20))
+    (tmp_path / "f" / "x-images-idx3-ubyte").write_bytes(good_file("idx"))
+    labels = tmp_path / "f" / "x-labels-idx1-ubyte"
+    labels.symlink_to(tmp_path / "secret")
+    with pytest.raises(DataFormatError, match=r"x-labels-idx1-ubyte: a link that leads out of the folder"):
+        open_source(str(tmp_path / "f" / "x-images-idx3-ubyte"))
+
+
+def test_hidden_files_pipes_and_names_that_harm_a_terminal(tmp_path):
+    path = three(tmp_path / "f", "x.png", good_file("png"))
+    (path.parent / ".hidden.png").write_bytes(b"damaged")
+    (path.parent / ".git").mkdir()
+    (path.parent / ".git" / "y.png").write_bytes(b"damaged")
+    os.mkfifo(path.parent / "pipe.png")
+    assert len(open_source(str(path.parent)).train) == 1
+    os.mkfifo(tmp_path / "x.npy")
+    refused(tmp_path / "x.npy", "neither a file nor a folder")
+    path.rename(path.with_name("\x1b[2Jx\n.png"))
+    with pytest.raises(DataFormatError, match=r"the file name '\\x1b.*' cannot be printed"):
+        open_source(str(path.parent))
+
+
+@pytest.mark.parametrize("name", ["../x.npy", "/x.npy", "a/../../x.npy", "..\\x.npy"])
+def test_names_in_an_archive_that_lead_out(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr(name, good_file("npy"))
+    refused(tmp_path / "x.npz", "leads out of the archive")
+
+
+def test_links_and_strangers_in_an_archive(tmp_path):
+    link = zipfile.ZipInfo("x.npy")
+    link.external_attr = (0o120777) << 16
+    for member, method, pattern in (
+        (link, zipfile.ZIP_STORED, "a link"),
+        (zipfile.ZipInfo("x.pkl"), zipfile.ZIP_STORED, "not an NPY array"),
+        (zipfile.ZipInfo("x.npy"), zipfile.ZIP_BZIP2, "stored or deflated"),
+    ):
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr(member, good_file("npy"), method)
+        refused(tmp_path / "x.npz", pattern)
+
+
+def test_text_that_is_no_text_and_truth_that_is_no_truth(tmp_path):
+    labels = np.array(["a", "b", "c", "d"] * 5)
+    labels.view(np.uint32)[0] = 0x110000
+    np.savez(tmp_path / "x.npz", x=np.zeros((20, 2)), y=labels)
+    refused(tmp_path / "x.npz", "a label is not text")
+    np.savez(tmp_path / "x.npz", x=np.zeros((20, 2)), y=np.array(["a\x1b[2J", "b"] * 10))
+    refused(tmp_path / "x.npz", "that can be printed")
+    np.save(tmp_path / "x.npy", np.full((20, 2, 2), 7, np.uint8).view(bool))
+    refused(tmp_path / "x.npy", "truth values")
+
+
+def test_a_table_with_great_names(tmp_path):
+    (tmp_path / "x.csv").write_text("a," + "b" * 1000 + "\n1,2\n3,4\n5,6\n")
+    refused(tmp_path / "x.csv", "row 1: expected names of at most 200")
+    (tmp_path / "x.csv").write_text('a,"b\nc"\n1,2\n3,4\n5,6\n')
+    refused(tmp_path / "x.csv", "can be printed")
+    (tmp_path / "x.csv").write_text("a,b\n1," + "2" * 2_000_000 + "\n3,4\n5,6\n")
+    refused(tmp_path / "x.csv", "row 2: longer than")

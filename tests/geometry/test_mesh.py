@@ -66,7 +66,7 @@ def test_what_cannot_be_normalised_or_sampled_is_said():
 def test_a_checked_mesh_names_the_flaw():
     vertices, faces = np.eye(3), np.array([[0, 1, 2]])
     check_mesh(vertices, faces, "m")
-    with pytest.raises(DataFormatError, match="m: a face names vertex 3, but there are 3"):
+    with pytest.raises(DataFormatError, match="m: face 0 names vertex 3, but there are 3"):
         check_mesh(vertices, faces + 1, "m")
     with pytest.raises(DataFormatError, match="m: vertex 1 is not finite"):
         check_mesh(np.where(np.arange(3)[:, None] == 1, np.nan, vertices), faces, "m")

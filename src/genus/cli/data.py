@@ -6,6 +6,7 @@ from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from genus.cli import flags
@@ -56,7 +57,7 @@ def _show(name: str, out: Path | None, options: dict[str, Any]) -> int:
     console = Console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for key, value in describe(source).items():
-        table.add_row(f"[bold]{key}[/]", value)
+        table.add_row(f"[bold]{key}[/]", escape(value))
     console.print(table)
     path = out or Path("runs") / f"{Path(name).stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,10 +21,14 @@ def optional(name: str, doc: str, fields: dict[str, FieldInfo], defaults: dict[s
     So what the user said can be told from what is a default, while the help still shows
     the default.
     """
-    made = []
+    made: list[tuple[str, Any, Any]] = []
     for key, field in fields.items():
         default = defaults.get(key, field.get_default())
         hint = "(optional)" if default is None else f"(default: {_shown(default)})"
+        if field.annotation is bool and default is False:  # a plain switch; off, it is not given
+            switch: Any = Annotated[bool, tyro.conf.arg(help=field.description or "")]
+            made.append((key, switch, dataclasses.field(default=False)))
+            continue
         arg = tyro.conf.arg(help=field.description or "", help_behavior_hint=hint, metavar=_metavar(field.annotation))
         made.append((key, Annotated[field.annotation | None, arg], dataclasses.field(default=None)))  # type: ignore[operator]
     cls = dataclasses.make_dataclass(name, made)
@@ -60,7 +64,12 @@ def run_and_flags(basic: type, arguments: list[str], command: str, about: str) -
 
 def given(*groups: Any) -> dict[str, Any]:
     """The flags that the user gave, as one flat dictionary."""
-    return {f.name: v for g in groups for f in dataclasses.fields(g) if (v := getattr(g, f.name)) is not None}
+    return {
+        f.name: value
+        for group in groups
+        for f in dataclasses.fields(group)
+        if (value := getattr(group, f.name)) is not f.default
+    }
 
 
 def parse(cls: type, arguments: list[str], prog: str, description: str) -> Any:

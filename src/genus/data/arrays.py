@@ -9,11 +9,12 @@ An NPZ holds ``x`` and perhaps labels ``y``; or ``train``, ``val`` and ``test`` 
 ``train_y``, ``val_y`` and ``test_y``. A uint8 array of nothing but 0 and 1 has two levels.
 """
 
+import io
 import math
+import stat
 import zipfile
-import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,14 +22,14 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genus.data.guard import LARGEST, read_up_to, refuse_bomb, refuse_stray
 from genus.data.idx import read_idx
 from genus.data.source import Source, TensorSplit
 from genus.data.splitting import ALIASES, PARTS, by_number, labels_of
 from genus.domain import Domain, Grid, Points, Vectors
 from genus.errors import DataFormatError
 
-LARGEST = 4 << 30  # bytes that an array may take
-UNPACKED = 256 << 20  # bytes above which a compression ratio beyond 200 is taken for a bomb
+LARGEST_DIRECTORY = 1 << 20  # bytes of the table of contents of an NPZ file, some 15,000 arrays
 
 Array = NDArray[Any]
 
@@ -40,7 +41,10 @@ def open_arrays(path: Path) -> Source:
     if path.suffix == ".npy":
         return _from_whole(read_npy(path), None, path)
     labels = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
-    return _from_whole(read_idx(path), read_idx(labels) if labels != path and labels.exists() else None, path)
+    beside = labels != path and labels.exists()
+    if beside:
+        refuse_stray(labels, path.parent)
+    return _from_whole(read_idx(path), read_idx(labels) if beside else None, path)
 
 
 def as_domain(array: Array, where: str) -> tuple[Tensor, Domain]:
@@ -49,15 +53,16 @@ def as_domain(array: Array, where: str) -> tuple[Tensor, Domain]:
         raise DataFormatError(f"{where}: the array is empty, its shape is {array.shape}.")
     if array.dtype == bool or array.dtype == np.uint8:
         pictures = _channels_first(array, where)
-        levels = 2 if pictures.max() <= 1 else 256
-        x = torch.from_numpy(np.ascontiguousarray(pictures).astype(np.uint8))
-        return x, Grid(x.shape[1], tuple(x.shape[2:]), levels)
+        x = torch.from_numpy(np.ascontiguousarray(pictures).view(np.uint8))
+        if array.dtype == bool and x.max() > 1:
+            raise DataFormatError(f"{where}: expected the bytes 0 and 1 in an array of truth values.")
+        return x, Grid(x.shape[1], tuple(x.shape[2:]), 2 if x.max() <= 1 else 256)
     if array.dtype.kind == "f":
         with np.errstate(over="ignore", invalid="ignore"):
-            x = torch.from_numpy(array.astype(np.float32))
-        finite = torch.isfinite(x)
+            x = torch.from_numpy(array.astype(np.float32, order="C"))
+        finite = torch.isfinite(x).numpy()
         if not finite.all():
-            place = tuple(int(k) for k in np.argwhere(~finite.numpy())[0])
+            place = tuple(int(k) for k in np.unravel_index(finite.argmin(), finite.shape))
             raise DataFormatError(f"{where}: the entry at {place} is NaN, infinite or beyond float32.")
         if x.ndim == 2:
             return x, Vectors(x.shape[1])
@@ -133,44 +138,69 @@ def read_npy(path: Path) -> Array:
 
 
 def read_npz(path: Path) -> dict[str, Array]:
-    """The arrays of an NPZ file by name; refuses members that inflate beyond reason."""
-    arrays = {}
+    """The arrays of an NPZ file by name; refuses members that inflate beyond reason.
+
+    Members are never written anywhere; still, names that lead out of a folder and links are refused.
+    """
+    arrays: dict[str, Array] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                where = f"{path}, array {member.filename}"
-                ratio = member.file_size / max(1, member.compress_size)
-                if member.file_size > LARGEST or (member.file_size > UNPACKED and ratio > 200):
-                    raise DataFormatError(f"{where}: would inflate to {member.file_size} bytes, refused.")
-                if not member.filename.endswith(".npy"):
-                    raise DataFormatError(f"{where}: not an NPY array.")
+        with _Sparing(path.open("rb", buffering=0)) as raw, zipfile.ZipFile(raw) as archive:
+            members = archive.infolist()
+            refuse_bomb(sum(member.file_size for member in members), path.stat().st_size, str(path))
+            for member in members:
+                where = f"{path}, array {member.filename[:60]!r}"
+                key = _key(member, where)
+                if key in arrays:
+                    raise DataFormatError(f"{where}: there are two of that name.")
                 with archive.open(member) as file:
-                    arrays[member.filename[:-4]] = _read_npy(file, member.file_size, where)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, ValueError) as error:
-        if isinstance(error, DataFormatError):
-            raise
-        raise DataFormatError(f"{path}: not a readable NPZ file ({error}).") from None
+                    arrays[key] = _read_npy(file, member.file_size, where)  # type: ignore[arg-type]
+    except DataFormatError:
+        raise
+    except Exception as error:  # a parser of foreign bytes may raise anything
+        reason = str(error).split("\n")[0][:120] or type(error).__name__
+        raise DataFormatError(f"{path}: not a readable NPZ file ({reason}).") from None
     if not arrays:
         raise DataFormatError(f"{path}: holds no array.")
     return arrays
 
 
-def _read_npy(file: IO[bytes], length: int, where: str) -> Array:
+class _Sparing(io.BufferedReader):
+    """A file that gives a mebibyte at most in one read: `zipfile` reads the table of contents at once,
+    as large as the file says it is, and makes a large object of each entry."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(LARGEST_DIRECTORY if size is None or size < 0 else min(size, LARGEST_DIRECTORY))
+
+
+def _key(member: zipfile.ZipInfo, where: str) -> str:
+    """The name of an array in an archive, if it is one that numpy would have written."""
+    name, kind = member.filename, member.external_attr >> 16
+    if stat.S_ISLNK(kind) or name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+        raise DataFormatError(f"{where}: a link, or a name that leads out of the archive, refused.")
+    if not name.endswith(".npy") or not name.isprintable() or len(name) > 200:
+        raise DataFormatError(f"{where}: not an NPY array.")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others inflate without a bound
+        raise DataFormatError(f"{where}: expected it stored or deflated, as numpy does.")
+    return name[:-4]
+
+
+def _read_npy(file: BinaryIO, length: int, where: str) -> Array:
     try:
         version = npy.read_magic(file)
         header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, fortran, dtype = header(file)
     except Exception as error:  # the header is a Python literal: its parser may raise anything
-        raise DataFormatError(f"{where}: the NPY header is damaged ({str(error).splitlines()[0][:120]}).") from None
+        reason = str(error).split("\n")[0][:120] or type(error).__name__
+        raise DataFormatError(f"{where}: the NPY header is damaged ({reason}).") from None
     if dtype.hasobject or dtype.names or dtype.kind not in "biufU":
         raise DataFormatError(f"{where}: expected numbers or text; got {dtype} (Python objects are never unpickled).")
+    if not math.prod(shape) * dtype.itemsize:
+        raise DataFormatError(f"{where}: the array is empty, its shape is {str(shape)[:60]}.")
     declared = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or declared > min(length, LARGEST):
-        raise DataFormatError(f"{where}: the header declares shape {shape}, more than the file holds.")
-    content = bytearray(file.read(declared))
+        raise DataFormatError(f"{where}: the header declares shape {str(shape)[:60]}, more than the file holds.")
+    content = read_up_to(file, declared)
     if len(content) != declared or file.read(1):
         raise DataFormatError(f"{where}: the header declares {declared} bytes of data; the file holds another number.")
-    if not declared:
-        return np.zeros(shape, dtype)
     array: Array = np.frombuffer(content, dtype)
     return array.reshape(shape, order="F" if fortran else "C")

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from genus.data import pictures, shapes, tables
+from genus.data.guard import Faults, regular_files, told
 from genus.data.source import DataOptions, Source, TensorSplit, annotate
-from genus.data.splitting import ALIASES, PARTS, by_name, labels_of
+from genus.data.splitting import ALIASES, PARTS, by_name, labels_of, without
 from genus.domain import Domain, Grid, Points
 from genus.errors import DataFormatError
 
@@ -21,10 +22,12 @@ def open_path(path: Path, options: DataOptions) -> tuple[Source, frozenset[str]]
     """Open a file or a folder; also the options that its reader takes beyond those of the domain."""
     path = path.resolve()
     if path.is_dir():
-        return open_folder(path, options), frozenset()
+        return open_folder(path, options), frozenset({"skip_bad"})
+    if not path.is_file():
+        raise DataFormatError(f"{path}: neither a file nor a folder.")
     name = path.name.lower()
     if name.endswith(tables.ENDINGS):
-        return tables.open_table(path, options.label), frozenset({"label"})
+        return tables.open_table(path, options.label, options.skip_bad), frozenset({"label", "skip_bad"})
     if name.endswith((".npy", ".npz", "ubyte", "ubyte.gz", ".idx", ".idx.gz")) or "idx" in name:
         from genus.data.arrays import open_arrays
 
@@ -38,15 +41,19 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
     Subfolders are classes if every file lies in one. If there are folders ``train``,
     ``val`` (or ``validation``) and ``test``, they are obeyed; else the files are split
     80 / 10 / 10 by a hash of their names.
+
+    A file that cannot be read is a `DataFormatError`; with ``options.skip_bad`` it is left
+    out, and the others stay in the splits that they would have been in. Links that lead out
+    of the folder count as files that cannot be read.
     """
     files = _census(folder)
     names = [file.relative_to(folder).as_posix() for file in files]
     parts = _given_splits(folder)
     if parts:
         index_of = {part: [k for k, name in enumerate(names) if name.split("/")[0] == parts[part]] for part in PARTS}
-        used = sorted(k for index in index_of.values() for k in index)
+        used = {k for index in index_of.values() for k in index}
         if len(used) != len(files):
-            stray = next(name for k, name in enumerate(names) if k not in set(used))
+            stray = next(name for k, name in enumerate(names) if k not in used)
             raise DataFormatError(f"{folder}: {stray} lies outside the folders {', '.join(parts.values())}.")
         empty = next((part for part in PARTS if not index_of[part]), None)
         if empty:
@@ -63,19 +70,25 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
     domain: Domain
     attributes: dict[str, Tensor] = {}
     note, notes = "", "splits as in the folders" if parts else "split 80 / 10 / 10 by file name"
+    faults = Faults(options.skip_bad)
     if files[0].suffix.lower() in pictures.ENDINGS:
-        x = pictures.read_pictures(files, options.size)
+        kept, x = pictures.read_pictures(files, folder, options.size, faults)
+        _refuse_nothing(kept, folder, faults)
         domain = Grid(x.shape[1], tuple(x.shape[2:]))
         note = f"{options.size}x{options.size}" if options.size else ""
     else:
-        x, attributes = shapes.read_shapes(files, names, options.points)
+        kept, x, attributes = shapes.read_shapes(files, folder, options.points, faults)
+        _refuse_nothing(kept, folder, faults)
         domain = Points(x.shape[1], x.shape[2])
         note = f"{options.points} points" if options.points else ""
         notes += "; unit_sphere: each bounding box is centred, the farthest vertex is at distance 1"
+    y = None if y is None else y[torch.tensor(kept)]
     train, validation, test = (
         TensorSplit(x[i], None if y is None else y[i], attributes={k: v[i] for k, v in attributes.items()})
-        for i in splits
+        for i in without(splits, kept, str(folder))
     )
+    skipped = faults.report(len(files), "files")
+    note = ", ".join(filter(None, (note, faults.summary(len(files), "files"))))
     return Source(
         annotate(folder.name, note) if note else folder.name,
         domain,
@@ -83,18 +96,20 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
         validation,
         test,
         condition=label,
-        notes=notes,
+        notes=told(notes, skipped),
         attributes=dict.fromkeys(attributes, ()),
+        skipped=skipped,
     )
+
+
+def _refuse_nothing(kept: list[int], folder: Path, faults: Faults) -> None:
+    if not kept:
+        raise DataFormatError(f"{folder}: none of its {faults.count} files can be read; the first: {faults.reasons[0]}")
 
 
 def _census(folder: Path) -> list[Path]:
     """The readable files of a folder, in the order of their names; all of one kind."""
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    files = list(regular_files(folder))
     seen = [file for file in files if file.suffix.lower() in pictures.ENDINGS]
     shaped = [file for file in files if file.suffix.lower() in shapes.ENDINGS]
     if shaped and any(file.suffix.lower() == ".obj" for file in shaped):

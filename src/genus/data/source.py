@@ -36,6 +36,8 @@ class DataOptions(BaseModel):
     """Items at the end of the training file kept for validation (MNIST: 10000); 0 trains on all of them."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many items of each split, for quick trials."""
+    skip_bad: bool = False
+    """Skip files of a folder, or rows of a table, that cannot be read; they are counted and reported."""
     download: bool = False
     """Fetch a named set that is not on this machine; the files are checked against known checksums."""
 
@@ -107,6 +109,8 @@ class Source:
     name: what stands in a table; it tells apart everything that changes the data.
     attributes: name -> names of its integer values (empty for measured ones); the values
     are in each split's ``attributes``.
+    skipped: what was left out because it could not be read: a sentence with the count, then
+    one for each of the first items; empty if nothing was.
     """
 
     name: str
@@ -120,6 +124,7 @@ class Source:
     homepage: str = ""
     notes: str = ""
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, TensorSplit]:
@@ -169,6 +174,11 @@ def refuse_unused(source: Source, options: DataOptions, taken: frozenset[str]) -
     fitting = {"grid": {"size", "colour", "binarize"}, "points": {"points"}}.get(source.domain.kind, set()) | taken
     fitting |= {"limit", "download"}
     for name, value in options:
+        if name == "skip_bad" and value and name not in fitting:
+            raise SettingsError(
+                f"{source.name}: the option 'skip_bad' does not fit: there are no files or rows to skip; "
+                "it is for folders of pictures, meshes or clouds, and for tables."
+            )
         if value is not None and value is not False and name not in fitting:
             raise SettingsError(
                 f"{source.name}: the option {name!r} does not fit {source.domain}; "
