@@ -4,8 +4,17 @@ Each is one plain sentence; the command line prints it without a traceback.
 """
 
 
+def brief(value: object, length: int = 80) -> str:
+    """``repr`` for a sentence: what stands in a file may have megabytes and control characters."""
+    text = repr(value[: 2 * length] if isinstance(value, str) else value)
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
 class GenusError(Exception):
     """Base of every error that genus raises on purpose."""
+
+    exit_code = 1
+    """What the command line exits with."""
 
 
 class DataFormatError(GenusError, ValueError):

@@ -12,7 +12,7 @@ from genus.domain import Grid, Points, Vectors
 from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.floors import Gaussian, Uniform
 from genus.evaluate.meaning import MEANING
-from genus.evaluate.memorisation import neighbours
+from genus.evaluate.memorisation import CLEAR, COPIES, neighbours, verdict
 from genus.evaluate.speed import parameter_count, peak_memory, sampling_speed
 from genus.prob import noise
 
@@ -51,6 +51,11 @@ def test_a_uniform_model_on_digits() -> None:
         assert rows["histogram"]["negative log-likelihood"].value < 3
     assert rows["training items"]["nearest-train ratio"].value == 0  # the planted copies
     assert rows["validation items"]["nearest-train ratio"].value == pytest.approx(1, abs=0.2)
+    said = {name: verdict(row) for name, row in rows.items() if row.role == "real"}
+    assert said == {"training items": COPIES, "planted copies": COPIES, "validation items": CLEAR}
+    assert rows["planted copies"]["copied share"].value == pytest.approx(0.9, abs=0.03)
+    sampled = [score for score in model.scores if "error" in score.protocol]
+    assert len(sampled) == 10 and all(score.stderr is not None for score in sampled)
     assert rows["training items"]["Fréchet distance"].value < 0.2 * model["Fréchet distance"].value
     assert model["Fréchet distance"].protocol["items"] == 100
     assert "genus-classifier/digits" in model["Fréchet distance"].protocol["features"]
@@ -86,7 +91,7 @@ def test_point_clouds_get_shape_metrics() -> None:
         "few", source.domain, *(TensorSplit(split.batch(torch.arange(24)).x) for split in source.splits.values())
     )
     card = evaluate(Copier(small), small, count=12)
-    assert [row.role for row in card.rows] == ["model", "real", "real"]
+    assert [row.role for row in card.rows] == ["model", "real", "real", "real"]
     names = [score.name for score in card.model.scores]
     assert (
         {"MMD-CD", "COV-EMD", "1-NNA-CD", "JSD", "nearest-train ratio", "sampling speed"} <= set(names) <= set(MEANING)

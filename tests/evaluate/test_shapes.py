@@ -97,7 +97,7 @@ def test_jsd_limits_and_the_trap_of_unscaled_coordinates() -> None:
 
 def test_jsd_counts_points_in_nearest_cells() -> None:
     """Two points against one of them: JSD of (½, ½) and (1, 0) in bits."""
-    a, b = torch.tensor([[[0.5, 0, 0], [-0.5, 0, 0]]]), torch.tensor([[[0.5, 0.0, 0.0]]])
+    a, b = torch.tensor([[[0.5, 0, 0], [-0.5, 0, 0]]]), torch.tensor([[[0.5, 0.0, 0.0], [0.5, 0.0, 0.0]]])
     expected = -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25)) - 0.5
     assert jsd(a, b, compat="luo2021").value == pytest.approx(expected)
 
@@ -114,6 +114,13 @@ def test_errors_teach() -> None:
     a = clouds(3, 10, 14)
     with pytest.raises(ValueError, match="one size"):
         set_metrics(a, a[:2])
+    with pytest.raises(ValueError, match="one shape"):
+        jsd(a, a[:2])
+    with pytest.raises(ValueError, match="one shape"):
+        jsd(a, a[:, :9])
+    for metric in (set_metrics, jsd):
+        with pytest.raises(ValueError, match="NaN"):
+            metric(a, a * torch.nan)
     with pytest.raises(ValueError, match="chamfer_matrix"):
         chamfer(a, a[:2])
     with pytest.raises(ValueError, match="one to one"):

@@ -12,7 +12,7 @@ COMMANDS = {
     "data": "what genus sees in a data source, a file or a folder",
     "train": "train a model on data; the same command again resumes",
     "sample": "draw samples from a run",
-    "evaluate": "score a run on held-out data",
+    "evaluate": "score a run, or any folder of samples, on held-out data",
     "report": "write the HTML report of a run",
     "compare": "train and score several models under one budget",
     "verify": "check the mathematics of a model on this machine",
@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   genus train vae --data digits --minutes 1           train; writes runs/vae-digits-...
   genus sample runs/vae-digits-... --count 64         a picture of samples
   genus evaluate runs/vae-digits-...                  held-out scores, with their floors
+  genus evaluate path/to/samples --against mnist      samples of any origin
   genus compare --data digits --models vae,ddpm,nade --minutes 1
   genus train ddpm --data path/to/pictures --size 32  your own pictures
 
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("GENUS_TRACEBACK"):
             raise
         print(f"genus {name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print(f"genus {name}: interrupted.", file=sys.stderr)
         return 130

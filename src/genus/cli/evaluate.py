@@ -1,17 +1,41 @@
-"""genus evaluate RUN"""
+"""genus evaluate RUN, genus evaluate FOLDER --against SOURCE"""
 
 import dataclasses
+import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.console import Console
 
+from genus import registry
 from genus.cli import flags
+from genus.errors import SettingsError
+
+if TYPE_CHECKING:
+    from genus.data import DataOptions
+    from genus.domain import Domain
+    from genus.evaluate.features import Features
+    from genus.evaluate.score import Scorecard
+    from genus.training import Run
+
+ABOUT = """Score a run on held-out data, or any folder of samples against real data.
+
+examples:
+  genus evaluate runs/vae-digits-...                         on its own held-out data
+  genus evaluate runs/vae-mnist-... --against fashion-mnist  on other data of that size
+  genus evaluate pictures --against mnist                    samples of any origin
+  genus evaluate pictures --against real-pictures --size 32  both read at 32x32
+  genus evaluate meshes --against furniture                  meshes and clouds too
+  genus evaluate samples.npz --against digits --out scores.json
+  genus evaluate pictures --against mnist --features dinov2-small.safetensors
+
+All items of the folder or file are samples. They are compared with as many
+held-out real items; rows of real data and of floors stand beside them."""
 
 
 @dataclasses.dataclass
-class EvaluateFlags:
+class ScoreFlags:
     """What to score, and how."""
 
     run: tyro.conf.Positional[Path]
@@ -26,17 +50,150 @@ class EvaluateFlags:
     """Score the likelihood of so many items only."""
     seed: int = 0
     """The scores are a function of it."""
+    features: Path | None = None
+    """A feature network of your own: .onnx, or the .safetensors of a DINOv2. Nothing is downloaded."""
+    features_preset: Literal["inception", "imagenet", "dinov2", "raw"] | None = None
+    """How pictures are prepared for it (default: by the size of its input)."""
+    features_sha256: str | None = None
+    """Refuse the file of --features unless it has this SHA-256."""
+    features_output: str | None = None
+    """Which output, where an ONNX network has several."""
+
+
+@dataclasses.dataclass
+class EvaluateFlags(ScoreFlags):
+    """What to score, and how."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder; or, with --against, a folder or file of samples."""
+    against: str | None = None
+    """The real data: a named source, a folder or a file (default: the data of the run)."""
+    out: Path | None = None
+    """A JSON file for the scores (default: scores.json in the run; none for a folder of samples)."""
 
 
 def main(arguments: list[str]) -> int:
-    """Print the scores beside their floors and keep them in scores.json."""
-    run, basic, options = flags.run_and_flags(EvaluateFlags, arguments, "evaluate", "Score a run on held-out data.")
+    """Print the scores beside their floors; those of a run are kept in its folder."""
+    target = _target(arguments)
+    if target is None:
+        flags.parse(_flags(), arguments or ["--help"], "genus evaluate", f"{ABOUT}\n\nMore flags depend on the run.")
+        raise SettingsError("expected the path of a run folder, or of samples with --against.")
+    if (target / "config.json").is_file() or not target.exists():
+        return _of_run(target, arguments)
+    chosen = flags.parse(_flags(), arguments, "genus evaluate", ABOUT)
+    return _of_samples(target, chosen.basic, flags.given(chosen.source))
 
-    from genus.report.summary import summary
+
+def settings_of(basic: ScoreFlags) -> dict[str, Any]:
+    """The flags that `genus.evaluate.evaluate` takes as they are."""
+    return {name: getattr(basic, name) for name in ("split", "count", "num_samples", "limit", "seed")}
+
+
+def features_of(basic: ScoreFlags, domain: "Domain") -> "Features | None":
+    """The feature network that the user names, with its SHA-256 printed; None for the usual one."""
+    own = (basic.features_preset, basic.features_sha256, basic.features_output)
+    if basic.features is None:
+        if any(value is not None for value in own):
+            raise SettingsError("--features-preset, --features-sha256 and --features-output go with --features FILE.")
+        return None
+
+    from genus.evaluate.network import NetworkFile, network_features
+
+    features = network_features(NetworkFile(basic.features, *own), domain)
+    _say(features.about)
+    return features
+
+
+def _of_run(path: Path, arguments: list[str]) -> int:
+    from genus.data import open_source
+    from genus.evaluate.against import in_levels
     from genus.report.write import score
+    from genus.training import Run
 
-    settings = dataclasses.asdict(basic)
-    settings.pop("run")
-    console = Console()
-    console.print(summary(score(run, options=options, **settings), console.width))
+    if not path.exists():
+        raise SettingsError(f"{path}: no such file or folder; expected a run, or samples with --against.")
+    run = Run(path)
+    chosen = flags.parse(_flags(registry.get(run.config.model)), arguments, "genus evaluate", ABOUT)
+    basic, given = chosen.basic, flags.given(chosen.source)
+    if given and basic.against is None:
+        raise SettingsError(f"--{next(iter(given))} is how to read the data of --against; a run has data of its own.")
+    source = None
+    if basic.against is not None:
+        source = in_levels(open_source(basic.against, _as_run(run, given)), run.domain)
+    card = score(
+        run, against=source, out=basic.out, options=flags.given(chosen.options),
+        features=features_of(basic, run.domain), **settings_of(basic),
+    )  # fmt: skip
+    _show(card)
     return 0
+
+
+def _of_samples(path: Path, basic: EvaluateFlags, given: dict[str, Any]) -> int:
+    if basic.against is None:
+        raise SettingsError(
+            f"{path} is no run (it holds no config.json); to score a folder or file of samples, "
+            f"name the real data: genus evaluate {path} --against SOURCE."
+        )
+    if basic.num_samples != 1 or basic.limit is not None:
+        raise SettingsError("--num-samples and --limit concern the likelihood of a model; samples have none.")
+
+    from genus.data import data_options
+    from genus.evaluate.against import compared, open_against, score_samples
+
+    opened = open_against(path, basic.against, data_options(**given))
+    features = features_of(basic, opened.source.domain)
+    count = compared(opened, basic.split, basic.count)
+    _say(*opened.notes, f"compared: {count:,} of each, chosen by lot where there are more")
+    card = score_samples(
+        opened, name=path.resolve().name, split=basic.split, count=basic.count, seed=basic.seed, features=features
+    )
+    _show(card)
+    if basic.out is not None:
+        basic.out.parent.mkdir(parents=True, exist_ok=True)
+        basic.out.write_text(json.dumps(card.to_json(), indent=1), encoding="utf-8")
+    return 0
+
+
+def _say(*lines: str) -> None:
+    Console().print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+
+
+def _show(card: "Scorecard") -> None:
+    from genus.evaluate.memorisation import verdict
+    from genus.report.summary import summary
+
+    console = Console()
+    console.print()
+    console.print(summary(card, console.width))
+    if found := verdict(card.model):
+        console.print(f"memorisation: {card.model.name}: {found}", highlight=False, markup=False)
+
+
+def _target(arguments: list[str]) -> Path | None:
+    """What is to be scored: the first argument that is neither a flag nor the value of one."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument.startswith("-") and (not before.startswith("-") or "=" in before):
+            return Path(argument)
+    return None
+
+
+def _flags(model: type | None = None) -> Any:
+    """The flags of the command: what to score, how to read the real data, what the run's model takes."""
+    from genus.data import DataOptions
+
+    fields = flags.fields_of(DataOptions, without=("limit", "holdout"))
+    about = "How to read the data of --against, and the samples if they are not a run."
+    data = flags.optional("Data", about, fields, {})
+    bases = () if model is None else (flags.with_sample_options(EvaluateFlags, model),)
+    basic = [("basic", EvaluateFlags)] if model is None else []
+    return dataclasses.make_dataclass(
+        "Flags", [*basic, ("source", data, dataclasses.field(default_factory=data))], bases=bases
+    )
+
+
+def _as_run(run: "Run", given: dict[str, Any]) -> "DataOptions":
+    """Other data are read as the data of the run were, unless the user says otherwise."""
+    from genus.data import data_options
+
+    own = run.config.data_options.model_dump(include={"size", "colour", "binarize", "points"}, exclude_none=True)
+    return data_options(**{**own, **given})

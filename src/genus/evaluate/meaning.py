@@ -19,10 +19,26 @@ MEANING: dict[str, str] = {
     "precision": "Share of the generated items that lie among the real ones: high if samples look real.",
     "recall": "Share of the real items that lie among the generated ones: high if no kind of datum is missed.",
     "density": "How deep the generated items lie among real ones; like precision, less fooled by outliers; may be > 1.",
-    "coverage": "Share of the real items that have a generated one close by; like recall, less fooled by outliers.",
+    "coverage": (
+        "Share of the real items that have a generated one close by; like recall, less fooled by outliers. What "
+        "perfect samples would score stands under the table."
+    ),
     "nearest-train ratio": (
         "Median distance from samples to their nearest training item, divided by that of unseen real items: about 1 is "
         "healthy, near 0 is copying; blurred samples lie below 1 without being copies."
+    ),
+    "copied share": (
+        "Share of the samples that are at most a third as far from their nearest training item as from the next: "
+        "copies. What counts is the excess over the same share of unseen items."
+    ),
+    "authenticity": (
+        "Share of the samples that are farther from their nearest training item than that item is from the nearest "
+        "other one; to be read beside the value of unseen items; near 0 is copying or blur."
+    ),
+    "C_T": (
+        "Rank test of the samples' distances to training items against those of unseen items, cell by cell, as a "
+        "z-score: about 0 is healthy, far below 0 is copying or blur, far above 0 is poor samples. Grows with the "
+        "number of samples."
     ),
     "MMD-CD": "Mean Chamfer distance from each real shape to the nearest generated one: are the shapes right?",
     "COV-CD": "Share of real shapes that are the nearest neighbour of a generated one (Chamfer): is there variety?",

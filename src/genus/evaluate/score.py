@@ -10,9 +10,10 @@ from genus.contract import Likelihood
 
 Role = Literal["model", "floor", "real"]
 
-INCIDENTAL = frozenset({"seed", "batch_size", "num_samples", "options", "samples"})
+INCIDENTAL = frozenset({"seed", "batch_size", "num_samples", "options", "samples", "unseen", "verdict"})
 """Protocol entries that may differ between two numbers of the same meaning: a bound with
-more samples is a tighter bound of the same thing. All other entries must agree."""
+more samples is a tighter bound of the same thing, a verdict is what came out. All other
+entries must agree."""
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from genus.contract import GenerativeModel, HasLogProb, IsConditional, Likelihood, name_of
+from genus.contract import GenerativeModel, HasLogProb, IsConditional, Likelihood, Split, name_of
 from genus.domain import Domain, Points
 from genus.evaluate import fidelity, shapes
 from genus.evaluate._items import DataSource, choose, gather
 from genus.evaluate.features import Features, features_of
 from genus.evaluate.floors import floors
 from genus.evaluate.likelihood import evaluating, held_out_loss, log_likelihood
-from genus.evaluate.memorisation import copying_ratio, nearest
+from genus.evaluate.memorisation import CopyTest, plant
 from genus.evaluate.score import Row, Score, Scorecard
 from genus.evaluate.speed import parameter_count, peak_memory, sampling_speed
 from genus.prob import noise
@@ -35,6 +35,7 @@ def evaluate(
     options: dict[str, Any] | None = None,
     references: bool = True,
     name: str | None = None,
+    features: Features | None = None,
 ) -> Scorecard:
     """Score a model on held-out data.
 
@@ -53,6 +54,7 @@ def evaluate(
         options: keyword options for the model's ``sample``.
         references: also score the floors and real data.
         name: of the model's row; the registry name by default.
+        features: where samples and real data are compared; by default `features_of` the source.
 
     Raises a ValueError where model and source differ in domain, or samples do not fit.
     """
@@ -65,7 +67,7 @@ def evaluate(
     if samples is not None and len(samples) < wanted:
         raise ValueError(f"expected at least {wanted} samples to compare with as many items; got {len(samples)}.")
     real = gather(held_out, choose(len(held_out), wanted, seed), seed)
-    compare = _Comparison(source, real.x, seed)
+    compare = Comparison(source, real.x, seed, features)
     likelihood = {"num_samples": num_samples, "batch_size": batch_size, "seed": seed, "limit": limit}
 
     def scores(model: GenerativeModel, x: Tensor | None) -> list[Score]:
@@ -83,11 +85,7 @@ def evaluate(
     rows = [Row(name or name_of(model), "model", (*own, *([memory] if memory else [])))]
     if references:
         options = None  # they are the model's, not the floors'
-        train = gather(source.train, choose(len(source.train), wanted, seed), seed).x
-        rows.append(Row("training items", "real", tuple(compare(train))))
-        if len(source.validation) and split == "test":
-            unseen = gather(source.validation, choose(len(source.validation), wanted, seed), seed).x
-            rows.append(Row("validation items", "real", (compare.copying(unseen),)))
+        rows += real_rows(compare, validation=split == "test")
         rows += [Row(name, "floor", tuple(scores(floor, None))) for name, floor in floors(source)]
     return Scorecard(source.name, split, tuple(rows))
 
@@ -119,57 +117,78 @@ def _scores_data(model: GenerativeModel) -> bool:
     return isinstance(model, HasLogProb) and model.likelihood is not Likelihood.NONE
 
 
-class _Comparison:
-    """Sample metrics against one set of real held-out items."""
+class Comparison:
+    """Sample metrics against one set of real held-out items ``(N, *shape)``.
 
-    def __init__(self, source: DataSource, real: Tensor, seed: int):
+    features: where grids and vectors are compared; None for `features_of` the source.
+    """
+
+    def __init__(self, source: DataSource, real: Tensor, seed: int, features: Features | None = None):
         self.source, self.real, self.seed = source, real, seed
         self.domain: Domain = source.domain
-        self.unseen = nearest(real, source.train, self.domain, k=1, seed=seed)
+        self.copies = CopyTest(real, source.train, self.domain, seed=seed)
         self.features: Features | None = None
-        if not isinstance(self.domain, Points):
-            self.features = features_of(source, seed=seed)
+        if isinstance(self.domain, Points):
+            self.sets = shapes.SetMetrics(real, points=CLOUD_POINTS, seed=seed) if len(real) > 1 else None
+        else:
+            self.features = features or features_of(source, seed=seed)
             self.real_features = self.features.extract(real)
 
     def __call__(self, x: Tensor) -> list[Score]:
-        self.domain.check(x, "samples")
-        if self.features is None:
-            return [
-                *shapes.set_metrics(x, self.real, points=CLOUD_POINTS, seed=self.seed),
-                shapes.jsd(x, self.real),
-                self.copying(x),
-            ]
-        return [
-            *feature_scores(self.real_features, self.features.extract(x), self.features, self.seed),
-            self.copying(x),
-        ]
+        """All numbers of samples ``(N, *shape)``, as many as there are real items."""
+        return self.fidelity(x) + self.memorisation(x)
 
-    def copying(self, x: Tensor) -> Score:
-        """Samples against the training split, and the held-out items for the scale."""
-        found = nearest(x, self.source.train, self.domain, k=1, seed=self.seed)
-        return copying_ratio(found, self.unseen, len(self.source.train))
+    def fidelity(self, x: Tensor) -> list[Score]:
+        """How samples compare with the real items."""
+        self.domain.check(x, "samples")
+        if self.features is not None:
+            return feature_scores(self.real_features, self.features.extract(x), self.features, self.seed)
+        return [*(self.sets(x) if self.sets else []), shapes.jsd(x, self.real)]
+
+    def memorisation(self, x: Tensor) -> list[Score]:
+        """How samples compare with the training split, beside the real items."""
+        return self.copies(self.copies.search(x))
+
+
+def real_rows(compare: Comparison, *, validation: bool = True) -> list[Row]:
+    """What real data score, which gives the scale: training items (new to the held-out ones, but
+    copies of themselves), planted copies (nine in ten are training items, the rest held-out ones)
+    and, where the test split is scored, validation items, which no model was trained on."""
+    source, count, seed = compare.source, len(compare.real), compare.seed
+
+    def some(split: Split) -> Tensor:
+        return gather(split, choose(len(split), count, seed), seed).x
+
+    train = some(source.train)
+    found = compare.copies.search(train)
+    rows = [
+        Row("training items", "real", (*compare.fidelity(train), *compare.copies(found))),
+        Row("planted copies", "real", tuple(compare.copies(plant(found, compare.copies.unseen)))),
+    ]
+    if validation and len(source.validation):
+        rows.append(Row("validation items", "real", tuple(compare.memorisation(some(source.validation)))))
+    return rows
 
 
 def feature_scores(real: Any, fake: Any, features: Features, seed: int) -> list[Score]:
     """The fidelity numbers of two feature arrays, with their protocol; none where there are too few items."""
-    if len(real) < 6:
+    count = len(real)
+    if count < 6:
         return []
-    protocol: dict[str, Any] = {"items": len(real), **features.protocol}
-    kernel, error = fidelity.kernel_distance(real, fake, seed=seed)
-    precision, recall = fidelity.precision_recall(real, fake)
-    density, coverage = fidelity.density_coverage(real, fake)
-    few = {"note": "fewer items than features: the covariance is singular"} if len(real) <= features.size else {}
-    return [
-        Score("Fréchet distance", fidelity.frechet(real, fake), better="lower", protocol={**protocol, **few}),
-        Score(
-            "kernel distance",
-            kernel,
-            error,
-            better="lower",
-            protocol={**protocol, "kernel": "(x·y/F + 1)^3, unbiased", "seed": seed},
-        ),
-        Score("precision", precision, better="higher", protocol={**protocol, "k": 3}),
-        Score("recall", recall, better="higher", protocol={**protocol, "k": 3}),
-        Score("density", density, better="higher", protocol={**protocol, "k": 5}),
-        Score("coverage", coverage, better="higher", protocol={**protocol, "k": 5}),
-    ]
+    found = fidelity.compare(real, fake, seed=seed)
+    singular = {"note": "fewer items than features: the covariance is singular"} if count <= features.size else {}
+    perfect = round(fidelity.perfect_coverage(count), 4)
+    told: dict[str, tuple[Literal["lower", "higher"], dict[str, Any]]] = {
+        "Fréchet distance": ("lower", singular),
+        "kernel distance": ("lower", {"kernel": "(x·y/F + 1)^3, unbiased", "perfect samples": 0, "seed": seed}),
+        "precision": ("higher", {"k": fidelity.NEIGHBOURS}),
+        "recall": ("higher", {"k": fidelity.NEIGHBOURS}),
+        "density": ("higher", {"k": fidelity.REACH, "perfect samples": 1}),
+        "coverage": ("higher", {"k": fidelity.REACH, "perfect samples": perfect}),
+    }
+    scores = []
+    for name, (better, more) in told.items():
+        value, error, method = found[name]
+        protocol = {"items": count, **features.protocol, **more, **({"error": method} if method else {})}
+        scores.append(Score(name, value, error, better=better, protocol=protocol))
+    return scores

@@ -2,7 +2,9 @@
 
 Conventions: Chamfer = the mean over each cloud of the (squared) distance to the nearest
 point of the other, both means added. EMD = the mean unsquared distance of the best
-one-to-one assignment. Coordinates are the data's own.
+one-to-one assignment. Coordinates are the data's own. Numbers of sets depend on how many
+clouds there are, so sets of unequal size are refused; their errors are the spread over
+halves of the pairs of clouds (`genus.evaluate.uncertainty`).
 """
 
 import math
@@ -18,6 +20,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from genus.evaluate.score import Score
+from genus.evaluate.uncertainty import LEAST, METHOD, halves, spread
 from genus.prob import noise
 
 TILE = 1 << 19  # entries of a tile of distances: small enough to stay in the processor's cache
@@ -90,43 +93,84 @@ def _emd(x: np.ndarray, y: np.ndarray) -> float:
     return float(cost[linear_sum_assignment(cost)].mean())
 
 
-def set_metrics(
-    generated: Float[Tensor, "S N D"],
-    reference: Float[Tensor, "S M D"],
-    *,
-    squared: bool = True,
-    points: int = 1024,
-    emd_points: int = 128,
-    seed: int = 0,
-) -> list[Score]:
-    """MMD, COV and 1-NNA with Chamfer and EMD (Yang et al. 2019, https://arxiv.org/abs/1906.12320, section 5.1).
+class SetMetrics:
+    """MMD, COV and 1-NNA with Chamfer and EMD against one reference set
+    (Yang et al. 2019, https://arxiv.org/abs/1906.12320, section 5.1).
 
-    Both sets must hold as many clouds. Clouds larger than ``points`` (Chamfer) and
-    ``emd_points`` (EMD) are reduced to so many points by lot; the protocol says how many.
+    Clouds larger than ``points`` (Chamfer) and ``emd_points`` (EMD) are reduced to so many
+    points by lot; the protocol says how many. Distances inside the reference are computed once.
     """
-    _check(generated, reference)
-    if len(generated) != len(reference) or len(reference) < 2:
-        raise ValueError(
-            f"expected two sets of one size (at least 2), as the numbers depend on it; "
-            f"got {len(generated)} generated and {len(reference)} reference clouds."
-        )
-    smallest = min(generated.shape[1], reference.shape[1])
-    at = {"CD": min(points, smallest), "EMD": min(emd_points, smallest)}
-    told: dict[str, dict[str, Any]] = {
-        "CD": {"distance": f"Chamfer, {'squared' if squared else 'unsquared'}, both means added"},
-        "EMD": {"distance": "exact assignment, unsquared, mean per point"},
-    }
-    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "CD": lambda a, b: chamfer_matrix(a, b, squared=squared),
-        "EMD": emd_matrix,
-    }
-    scores = []
-    for name, distance in functions.items():
-        s, r = (reduce_points(x, at[name], noise.stream(seed, "points", name)) for x in (generated, reference))
-        protocol = {"clouds": len(r), "points": at[name], **told[name], "coordinates": "as in the data", "seed": seed}
-        for key, value in _set_metrics(_symmetric(s, distance), distance(s, r), _symmetric(r, distance)).items():
-            scores.append(Score(f"{key}-{name}", value, **DIRECTION[key], protocol=protocol))
-    return scores
+
+    def __init__(
+        self,
+        reference: Float[Tensor, "S M D"],
+        *,
+        squared: bool = True,
+        points: int = 1024,
+        emd_points: int = 128,
+        seed: int = 0,
+    ):
+        _check(reference, reference)
+        self.reference, self.seed = reference, seed
+        self.most = {"CD": points, "EMD": emd_points}
+        self.told: dict[str, dict[str, Any]] = {
+            "CD": {"distance": f"Chamfer, {'squared' if squared else 'unsquared'}, both means added"},
+            "EMD": {"distance": "exact assignment, unsquared, mean per point"},
+        }
+        self.functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "CD": lambda a, b: chamfer_matrix(a, b, squared=squared),
+            "EMD": emd_matrix,
+        }
+        self.inside: dict[tuple[str, int], Tensor] = {}
+
+    def __call__(self, generated: Float[Tensor, "S N D"]) -> list[Score]:
+        """The six numbers. Raises a ValueError for another number of clouds, NaN and infinity."""
+        _check(generated, self.reference)
+        if len(generated) != len(self.reference) or len(self.reference) < 2:
+            raise ValueError(
+                f"expected two sets of one size (at least 2), as the numbers depend on it; "
+                f"got {len(generated)} generated and {len(self.reference)} reference clouds."
+            )
+        scores = []
+        for name, distance in self.functions.items():
+            at = min(self.most[name], generated.shape[1], self.reference.shape[1])
+            s, r = (reduce_points(x, at, self._stream(name)) for x in (generated, self.reference))
+            if (name, at) not in self.inside:
+                self.inside[name, at] = _symmetric(r, distance)
+            matrices = _symmetric(s, distance), distance(s, r), self.inside[name, at]
+            protocol = {"clouds": len(r), "points": at, **self.told[name], "coordinates": "as in the data"}
+            protocol |= {"error": METHOD} if len(r) >= LEAST else {}
+            for key, (value, error) in _with_errors(*matrices, seed=self.seed).items():
+                perfect = {"perfect samples": round(perfect_1nna(len(r)), 4)} if key == "1-NNA" else {}
+                told = {**protocol, **perfect, "seed": self.seed}
+                scores.append(Score(f"{key}-{name}", value, error, **DIRECTION[key], protocol=told))
+        return scores
+
+    def _stream(self, name: str) -> torch.Generator:
+        return noise.stream(self.seed, "points", name)
+
+
+def set_metrics(generated: Float[Tensor, "S N D"], reference: Float[Tensor, "S M D"], **settings: Any) -> list[Score]:
+    """`SetMetrics` of one pair of sets; it takes the settings."""
+    return SetMetrics(reference, **settings)(generated)
+
+
+def perfect_1nna(count: int) -> float:
+    """The 1-NNA to expect where both sets hold ``count`` clouds of one law: of the 2 count - 1
+    others, count - 1 are in a cloud's own set."""
+    return (count - 1) / (2 * count - 1)
+
+
+def _with_errors(inside: Tensor, across: Tensor, inside_reference: Tensor, seed: int) -> dict[str, Any]:
+    """`_set_metrics` with standard errors, None where there are too few clouds."""
+    found, count = _set_metrics(inside, across, inside_reference), len(across)
+    if count < LEAST:
+        return {key: (value, None) for key, value in found.items()}
+    parts = [
+        list(_set_metrics(*(x[half][:, half] for x in (inside, across, inside_reference))).values())
+        for half in map(torch.from_numpy, halves(count, seed))
+    ]
+    return dict(zip(found, zip(found.values(), spread(parts, count).tolist(), strict=True), strict=True))
 
 
 def _symmetric(x: Tensor, distance: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -168,9 +212,17 @@ def jsd(
     whose centres lie in the ball of radius ½. By default both sets are moved and scaled
     together so that the reference just fills that ball. ``compat="luo2021"`` takes the
     coordinates as they are, as the released code of Luo & Hu (2021) does: shapes in
-    [-1, 1] then have their outer points heaped on the ball's surface.
+    [-1, 1] then have their outer points heaped on the ball's surface. Few points leave cells
+    empty by chance, which raises the number, so both sets must hold as many clouds and points.
+    The standard error is that in this reference's frame, which all rows of a card share.
     """
     _check(generated, reference)
+    if generated.shape != reference.shape:
+        raise ValueError(
+            f"jsd: expected two sets of one shape, as the number depends on how many points there are; got "
+            f"{tuple(generated.shape)} and {tuple(reference.shape)}. Draw as many clouds as there are real ones; "
+            "reduce_points reduces their points."
+        )
     if compat not in (None, "luo2021"):
         raise ValueError(f'compat: expected None or "luo2021"; got {compat!r}.')
     dim = reference.shape[-1]
@@ -185,16 +237,26 @@ def jsd(
     axis = np.linspace(-0.5, 0.5, resolution)
     cells = np.stack(np.meshgrid(*[axis] * dim, indexing="ij"), -1).reshape(-1, dim)
     tree = cKDTree(cells[np.linalg.norm(cells, axis=1) <= 0.5])
-    p, q = (np.bincount(tree.query(x)[1], minlength=tree.n) / len(x) for x in sets)
-    entropy = [-(x[x > 0] * np.log2(x[x > 0])).sum() for x in (p, q, (p + q) / 2)]
+    count = len(reference)
+    p, q = (tree.query(x)[1].reshape(count, -1) for x in sets)  # the cell of each point of each cloud
+    error = None
+    if count >= LEAST:
+        error = float(spread([_divergence(p[half], q[half], tree.n) for half in halves(count, 0, "jsd")], count))
     protocol = {
-        "clouds": [len(generated), len(reference)],
-        "points": [generated.shape[1], reference.shape[1]],
+        "clouds": count,
+        "points": reference.shape[1],
         "grid": f"{resolution}^{dim} cells in a ball of radius 0.5",
         "coordinates": "as they are (luo2021)" if compat else "scaled so that the reference fills the ball",
+        **({"error": METHOD} if error is not None else {}),
     }
-    value = max(float(entropy[2] - (entropy[0] + entropy[1]) / 2), 0.0)
-    return Score("JSD", value, unit="bits", better="lower", protocol=protocol)
+    return Score("JSD", _divergence(p, q, tree.n), error, unit="bits", better="lower", protocol=protocol)
+
+
+def _divergence(p: np.ndarray, q: np.ndarray, cells: int) -> float:
+    """Jensen-Shannon divergence in bits of two sets of cell numbers."""
+    p, q = (np.bincount(x.ravel(), minlength=cells) / x.size for x in (p, q))
+    entropy = [-(x[x > 0] * np.log2(x[x > 0])).sum() for x in (p, q, (p + q) / 2)]
+    return max(float(entropy[2] - (entropy[0] + entropy[1]) / 2), 0.0)
 
 
 def reduce_points(x: Float[Tensor, "S N D"], count: int, generator: torch.Generator) -> Float[Tensor, "S K D"]:

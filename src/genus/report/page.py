@@ -142,6 +142,14 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Warnings:
+    """What went wrong in training: (step, name, what was seen, what to try)."""
+
+    kind: ClassVar[str] = "warnings"
+    raised: tuple[tuple[int, str, str, str], ...]
+
+
+@dataclass(frozen=True)
 class Settings:
     """A configuration as folded lines of key and value; nested keys are joined by dots."""
 
@@ -156,7 +164,7 @@ class Settings:
         return list(_flat(self.config))
 
 
-Element = Title | Heading | Text | Tiles | Picture | Scene | Figures | Scores | Settings
+Element = Title | Heading | Text | Tiles | Picture | Scene | Figures | Scores | Warnings | Settings
 
 
 def page(title: str, elements: Sequence[Element], footer: str = "Made by genus. This file needs no network.") -> str:

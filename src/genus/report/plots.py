@@ -10,8 +10,11 @@ from matplotlib.figure import Figure
 
 from genus.report.pictures import GENERATED, INK, REAL, escape, plain
 
+WARNING = "#b7791f"
+
 Metrics = Sequence[dict[str, Any]]
-"""Records of a run: ``{"step": 100, "train/loss": 1.2, "validation/loss": 1.3, ...}``."""
+"""Records of a run: ``{"step": 100, "train/loss": 1.2, "validation/loss": 1.3, ...}``, some with
+``"warnings"``: a list of ``{"name": ..., "seen": ..., "cure": ...}``."""
 
 
 def curves(metrics: Metrics, *, most: int = 6) -> Figure | None:
@@ -28,6 +31,18 @@ def curves(metrics: Metrics, *, most: int = 6) -> Figure | None:
     for axis in panels[len(terms) :]:
         axis.set_axis_off()
     return figure
+
+
+def warnings_of(metrics: Metrics) -> tuple[tuple[int, str, str, str], ...]:
+    """(step, name, what was seen, what to try) of every warning that training raised, in order;
+    what is not made like a warning is passed over."""
+    return tuple(
+        (int(step), *(str(warning[key]) for key in ("name", "seen", "cure")))  # type: ignore[misc]
+        for record in metrics
+        if (step := _number(record.get("step"))) is not None and isinstance(record.get("warnings"), list)
+        for warning in record["warnings"]
+        if isinstance(warning, dict) and warning.keys() >= {"name", "seen", "cure"}
+    )
 
 
 def losses_of(runs: Sequence[tuple[str, Metrics]]) -> Figure | None:
@@ -82,6 +97,9 @@ def _panel(axis: Any, metrics: Metrics, term: str) -> None:
                 marker="." if len(points) < 3 else "",
             )
     _zoom(axis)
+    for number, step in enumerate(sorted({step for step, *_ in warnings_of(metrics)})):
+        label = "_more" if number else "warning"  # once in the legend
+        axis.axvline(step, color=WARNING, linewidth=1.0, linestyle=(0, (2, 2)), label=label)
     plain(axis)
     axis.set_title(escape(term), fontsize=9, loc="left", color=INK)
     axis.set_xlabel("step", fontsize=7, color="#5b6577")

@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from genus.domain import Domain, Grid, Points, Vectors
-from genus.evaluate.memorisation import Neighbours
+from genus.evaluate.memorisation import Neighbours, verdict
 from genus.evaluate.score import Row, Score, Scorecard, format, number
 from genus.report import page as html
 from genus.report.pictures import pairs, sheet
-from genus.report.plots import Metrics, curves, svg_of
+from genus.report.plots import Metrics, curves, svg_of, warnings_of
 from genus.report.table import tabulate
 
 HEADLINES = (
@@ -71,6 +71,7 @@ def run_page(report: RunReport) -> str:
         html.Title(report.title, f"{card.source}: {report.domain} · scored on the {card.split} split"),
         *(html.Text(note) for note in report.notes),
         html.Tiles(headlines(report)),
+        *warning_elements(report),
         html.Heading("Samples"),
         *look(report),
         html.Heading("Scores"),
@@ -85,6 +86,12 @@ def run_page(report: RunReport) -> str:
     if report.config:
         elements += [html.Heading("Configuration"), html.Settings("All settings", report.config)]
     return html.page(report.title, elements)
+
+
+def warning_elements(report: RunReport) -> list[html.Element]:
+    """What training warned of, before anything else is looked at."""
+    raised = warnings_of(report.metrics)
+    return [html.Heading("Warnings"), html.Warnings(raised)] if raised else []
 
 
 def headlines(report: RunReport) -> tuple[tuple[str, str], ...]:
@@ -169,5 +176,6 @@ def neighbour_elements(report: RunReport, most: int = 6) -> list[html.Element]:
             "Each row: a datum, then the training items nearest to it. Samples should look no closer to theirs"
             f" than held-out items do; copies look like the planted ones. Distance: {measure}."
         ),
+        *(html.Text(f"Verdict on {row.name}: {said}.") for row in report.scorecard.rows if (said := verdict(row))),
         html.Figures(tuple(parts)),
     ]

@@ -30,11 +30,12 @@ def summary(card: Scorecard, width: int = 80) -> Group:
     number (a card has many more numbers than a terminal has columns), a column for each row of
     the card, in as many blocks as the width asks for."""
     laid = tabulate(card.rows)
-    legend = "   ".join(f"{kind.symbol} {meaning}" for kind, meaning in LEGEND.items())
+    used = [kind for kind in LEGEND if any(score.kind is kind for row in card.rows for score in row.scores)]
+    legend = "   ".join(f"{kind.symbol} {LEGEND[kind]}" for kind in used)
     return Group(
         Text(f"{card.source}, {card.split} split", style="bold"),
         *(_block(laid, lines) for lines in _fitting(laid, width)),
-        Text(legend, style="dim"),
+        *([Text(legend, style="dim")] if used else []),
     )
 
 

@@ -16,6 +16,9 @@ from genus.evaluate.score import INCIDENTAL, Role, Row, Score, format
 GROUPS = {
     "negative log-likelihood": "likelihood",
     "nearest-train ratio": "copying",
+    "copied share": "copying",
+    "authenticity": "copying",
+    "C_T": "copying",
     "sampling speed": "cost",
     "parameters": "cost",
     "peak memory": "cost",

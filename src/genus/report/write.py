@@ -1,6 +1,7 @@
 """From a run folder to what people look at: scores, samples as files, the HTML report."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 import trimesh
 from torch import Tensor
 
+from genus.data import Source
 from genus.domain import Label, Points
 from genus.errors import SettingsError
 from genus.evaluate import Scorecard, evaluate
@@ -21,11 +23,29 @@ from genus.training import Run
 SHOWN = 40
 
 
-def score(run: Run, *, name: str | None = None, **settings: Any) -> Scorecard:
-    """Score a run on held-out data (`genus.evaluate.evaluate` takes the settings) and keep
-    the result as ``scores.json`` in the run folder."""
-    card = evaluate(run.model, run.source, name=name, **settings)
-    (run.path / "scores.json").write_text(json.dumps(card.to_json(), indent=1), encoding="utf-8")
+def score(
+    run: Run, *, name: str | None = None, against: Source | None = None, out: Path | None = None, **settings: Any
+) -> Scorecard:
+    """Score a run on held-out data (`genus.evaluate.evaluate` takes the settings) and keep the result
+    as JSON in ``out``: by default ``scores.json`` in the run folder.
+
+    against: other data than the run's own, of the same domain; the default file is then
+    ``scores-against-NAME.json``, so that the run's own scores stay.
+    """
+    source = against or run.source
+    if source.domain != run.domain:
+        raise SettingsError(
+            f"{run.path} was trained on {run.domain}; {source.name} gives {source.domain}: they cannot be compared. "
+            "Options such as --size and --colour say how to read the data of --against."
+        )
+    if run.condition is not None and source.condition != run.condition:
+        raise SettingsError(f"{run.path} was trained with {run.condition}; {source.name} has {source.condition}.")
+    card = evaluate(run.model, source, name=name, **settings)
+    if out is None:
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", source.name).strip("-.")
+        out = run.path / ("scores.json" if against is None else f"scores-against-{slug}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(card.to_json(), indent=1), encoding="utf-8")
     return card
 
 
