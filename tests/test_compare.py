@@ -9,7 +9,7 @@ from genus.cli.__main__ import main
 from genus.compare import compare
 from genus.errors import GenusError
 from genus.training import configure
-from genus.training.loop import validation_steps
+from genus.training.session import validation_steps
 
 
 def test_models_share_a_budget_and_a_table(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def train(
     seed: int = 0,
     conditional: bool = False,
     quiet: bool = False,
+    strict: bool = False,
     **settings: Any,
 ) -> Run:
     """Train a model on a data source, in a run folder; the same call again resumes.
@@ -34,8 +35,9 @@ def train(
         seed: Everything random is a function of it.
         conditional: Model the data given its label.
         quiet: Show no progress.
-        settings: Any setting of the model, field of the recipe or option of the data, by
-            its own name, e.g. ``latent_features=8, batch_size=64, size=16``.
+        strict: Refuse to fall back to an older checkpoint where the newest is damaged.
+        settings: Any setting of the model, field of the recipe, option of the data or of the
+            run, by its own name, e.g. ``latent_features=8, batch_size=64, size=16, workers=2``.
 
     Returns:
         The finished `Run`: ``run.model``, ``run.sample(16)``, ``run.metrics``.
@@ -47,7 +49,7 @@ def train(
         model, data, recipe=recipe, steps=steps, epochs=epochs, minutes=minutes, seed=seed, conditional=conditional,
         **settings,
     )  # fmt: skip
-    return train_run(config, out, quiet=quiet)
+    return train_run(config, out, quiet=quiet, strict=strict)
 
 
 def load(path: str | Path) -> Run:

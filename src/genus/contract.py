@@ -64,6 +64,13 @@ class Batch(NamedTuple):
         condition, index = (None if part is None else part.to(device) for part in self[1:])
         return Batch(self.x.to(device), condition, index)
 
+    def part(self, number: int, parts: int) -> "Batch":
+        """The ``number``-th of ``parts`` equal slices."""
+        if parts == 1:
+            return self
+        size = len(self.x) // parts
+        return Batch(*(None if p is None else p[number * size : (number + 1) * size] for p in self))  # type: ignore[arg-type]
+
 
 @runtime_checkable
 class Split(Protocol):
@@ -101,6 +108,19 @@ class Player:
     turns: int = 1
     rate: float = 1.0
     """Factor on the recipe's learning rate, for players that learn at different rates."""
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """Something that goes wrong while a model trains: its name ("posterior collapse"), what was
+    seen (a sentence with numbers), and the cure to try (a sentence with settings)."""
+
+    name: str
+    seen: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.seen} {self.cure}"
 
 
 ROLE_OF_METHOD = {"log_prob": "HasLogProb", "encode": "HasLatents", "decode": "HasLatents", "edit": "IsEditable",
@@ -180,6 +200,11 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
 
     def progress(self, fraction: float) -> None:
         """Told before each step how far training is, from 0 to 1 (KL warm-up, fade-in)."""
+
+    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
+        """What goes wrong in this family, looked for on a validation batch (evaluation mode, no
+        gradients) at each validation of training. Nothing by default; must be cheap."""
+        return []
 
     @property
     def num_parameters(self) -> int:

@@ -11,11 +11,13 @@ A *condition* (what a datum may come with) is described just as a domain is.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, get_args, get_origin
 
 import torch
 from torch import Tensor
+
+from genus.errors import brief
 
 
 @dataclass(frozen=True)
@@ -185,13 +187,39 @@ class Label(Domain):
 DOMAINS: dict[str, type[Domain]] = {cls.kind: cls for cls in (Grid, Vectors, Points, Label)}
 
 
+MAX_AXES, MAX_ENTRIES, MAX_LEVELS = 8, 2**26, 2**24  # of a domain that is read from a file
+
+
 def from_json(description: dict[str, Any]) -> Domain:
-    """Read what `Domain.to_json` wrote; only kinds of the closed table `DOMAINS` exist."""
-    fields = dict(description)
-    kind = fields.pop("kind", None)
-    if kind not in DOMAINS:
-        raise ValueError(f"unknown domain kind {kind!r}; expected one of {', '.join(DOMAINS)}.")
+    """Read what `Domain.to_json` wrote; only kinds of the closed table `DOMAINS` exist.
+
+    Raises ValueError for another kind, a field that is missing, unknown or of another type,
+    and a datum of over 8 axes, 2**26 entries or 2**24 levels.
+    """
+    if not isinstance(description, dict):
+        raise ValueError(f"a domain is described by an object with a 'kind'; got {brief(description)}.")
+    given = dict(description)
+    kind = given.pop("kind", None)
+    if not isinstance(kind, str) or kind not in DOMAINS:
+        raise ValueError(f"unknown domain kind {brief(kind)}; expected one of {', '.join(DOMAINS)}.")
+    for known in fields(DOMAINS[kind]):
+        if known.name in given and not _is(given[known.name], known.type):
+            raise ValueError(f"{kind}: {known.name!r} has another type; got {brief(given[known.name])}.")
     try:
-        return DOMAINS[kind](**fields)
-    except TypeError as error:
-        raise ValueError(f"the domain {description!r} does not fit {kind!r}: {error}.") from None
+        domain = DOMAINS[kind](**given)
+    except TypeError:
+        expected = ", ".join(known.name for known in fields(DOMAINS[kind]))
+        raise ValueError(f"{kind} is described by {expected}; got {brief(sorted(given))}.") from None
+    if len(domain.shape) > MAX_AXES or domain.num_dims > MAX_ENTRIES or (domain.levels or 0) > MAX_LEVELS:
+        raise ValueError(
+            f"{kind}: expected at most {MAX_AXES} axes, {MAX_ENTRIES:,} entries and {MAX_LEVELS:,} levels; "
+            f"got {brief(description)}."
+        )
+    return domain
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a field's type: int, or a tuple of one type."""
+    if get_origin(kind) is tuple:
+        return isinstance(value, list | tuple) and all(type(item) is get_args(kind)[0] for item in value)
+    return type(value) is kind

@@ -48,13 +48,13 @@ def test_epochs_are_passes_over_the_training_split(tmp_path: Path) -> None:
 
 def test_each_epoch_shows_every_item_once() -> None:
     from genus.data import open_source
-    from genus.training.loop import _Session, _View
     from genus.training.run import build
+    from genus.training.session import Session, View
 
     source = open_source("digits")
     config = configure("vae", "digits", steps=10, batch_size=300)
-    view = _View(source.train, False)
-    session = _Session(config, view, view, build(config, source.domain, None), 10)
+    view = View(source.train, False)
+    session = Session(config, view, view, build(config, source.domain, None), 10)
     seen = torch.cat([session.batch(k).index for k in range(10)])  # three epochs of 1000
     for epoch in seen.split(1000):
         assert torch.equal(epoch.sort().values, torch.arange(1000))
@@ -117,8 +117,8 @@ def test_learning_rate_warms_up_and_decays() -> None:
 def test_a_player_moves_only_its_own_parameters_and_takes_its_turns() -> None:
     """Two players with one shared loss: each must leave the other's parameters alone."""
     from genus.data import open_source
-    from genus.training.loop import _Session, _View
     from genus.training.run import build
+    from genus.training.session import Session, View
 
     source = open_source("digits")
     config = configure("vae", "digits", steps=3, batch_size=8)
@@ -134,8 +134,8 @@ def test_a_player_moves_only_its_own_parameters_and_takes_its_turns() -> None:
 
     encoder, decoder = tuple(model.encoder[:-1].parameters()), tuple(model.decoder.parameters())  # type: ignore
     model.players = lambda: [Player("a", encoder, losses("a"), turns=2), Player("b", decoder, losses("b"), rate=0.5)]  # type: ignore[method-assign]
-    view = _View(source.train, False)
-    session = _Session(config, view, view, model, 3)
+    view = View(source.train, False)
+    session = Session(config, view, view, model, 3)
     untouched = model.encoder[-1].weight.clone()  # type: ignore
     session.take_step()
     assert calls == ["a", "b", "a"]

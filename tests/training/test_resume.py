@@ -1,73 +1,46 @@
-"""A run that is killed and started again ends in the same bits."""
+"""A run that is killed and started again ends in the same bits, as does one with other workers."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from runs import SETTINGS, command, files, finish, kill_again_and_again
 
 from genus import registry
-from genus.training import checkpoint
 
-STEPS = 60
-SETTINGS = {
-    "nade": ["--hidden", "32"],
-    "vae": ["--hidden", "32", "--kl-warmup", "0.5"],
-    "realnvp": [],
-    "ddpm": ["--timesteps", "10"],
-    "dcgan": [],
-    "point_diffusion": ["--timesteps", "10"],
-    "histogram": [],
-    "markov": [],
-}
 QUICK = ("vae", "dcgan")
+CLOSED_FORM = ("histogram", "markov")
 
 
-def command(model: str, out: Path) -> list[str]:
-    data = "furniture" if model == "point_diffusion" else "digits"
-    length = ["--steps", str(STEPS), "--batch-size", "16", "--limit", "200"]
-    return [sys.executable, "-m", "genus", "train", model, "--data", data, "--out", str(out), "--no-report",
-            "--quiet", "--checkpoint-seconds", "0", *length, *SETTINGS[model]]  # fmt: skip
-
-
-def files(run: Path) -> dict[str, bytes]:
-    """Everything of a finished run that must not depend on how often it was stopped."""
-    newest = checkpoint.latest(run / "checkpoints")
-    assert newest is not None
-    kept = [*newest.glob("*.safetensors"), newest / "state.json", run / "metrics.jsonl"]
-    return {path.name: path.read_bytes() for path in kept if path.exists()}
-
-
-def kill_in_the_middle(model: str, out: Path) -> None:
-    process = subprocess.Popen(command(model, out))
-    deadline = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(10 < step < STEPS for step in checkpoint.steps(out / "checkpoints")):
-            os.kill(process.pid, signal.SIGKILL)
-            break
-        time.sleep(0.005)
-    assert process.wait(timeout=60) == -signal.SIGKILL, "the run was not stopped in its middle"
-
-
-def check_resume(model: str, tmp_path: Path) -> None:
-    subprocess.run(command(model, tmp_path / "whole"), check=True)
-    if model in ("histogram", "markov"):  # over before it can be stopped; the same again must change nothing
-        subprocess.run(command(model, tmp_path / "stopped"), check=True)
+def check_resume(model: str, folder: Path, kills: int) -> None:
+    finish(command(model, folder / "whole"))
+    if model in CLOSED_FORM:  # over before it can be stopped; the same again must change nothing
+        finish(command(model, folder / "stopped"))
+        finish(command(model, folder / "stopped"))
     else:
-        kill_in_the_middle(model, tmp_path / "stopped")
-    subprocess.run(command(model, tmp_path / "stopped"), check=True)
-    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+        hits = kill_again_and_again(command(model, folder / "stopped"), folder / "stopped", kills, seed=kills)
+        assert hits >= max(1, kills - 1), "the run was not stopped in its middle"
+    assert files(folder / "stopped") == files(folder / "whole")
+
+
+def test_every_species_can_be_resumed() -> None:
+    assert set(registry.names()) == SETTINGS.keys() | set(CLOSED_FORM)
 
 
 @pytest.mark.parametrize("model", QUICK)
 def test_killed_run_resumes_exactly(model: str, tmp_path: Path) -> None:
-    check_resume(model, tmp_path)
+    check_resume(model, tmp_path, kills=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [name for name in registry.names() if name not in QUICK])
-def test_every_species_resumes_exactly(model: str, tmp_path: Path) -> None:
-    check_resume(model, tmp_path)
+@pytest.mark.parametrize("model", registry.names())
+def test_every_species_resumes_exactly_however_often_it_is_killed(model: str, tmp_path: Path) -> None:
+    check_resume(model, tmp_path, kills=6)
+
+
+@pytest.mark.slow
+def test_another_number_of_workers_may_finish_the_run(tmp_path: Path) -> None:
+    finish(command("vae", tmp_path / "whole"))
+    with_workers = command("vae", tmp_path / "stopped", "--workers", "2")
+    assert kill_again_and_again(with_workers, tmp_path / "stopped", 1, seed=1) == 1
+    finish(command("vae", tmp_path / "stopped"))
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")

@@ -1,6 +1,7 @@
 """genus train MODEL --data SOURCE"""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +36,12 @@ class RunFlags:
     """Seconds between checkpoints; 0 saves after every step."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too (needs the tensorboard extra); metrics.jsonl is always written."""
+    workers: int = 0
+    """Processes that prepare batches ahead; the run is the same in every bit with any number."""
+    accumulate: int = 1
+    """Work off each batch in so many parts, to save memory; the step stays that of the whole batch."""
+    strict: bool = False
+    """Refuse to fall back to an older checkpoint where the newest one is damaged."""
     quiet: bool = False
     """Show no progress."""
     report: bool = False
@@ -55,9 +62,11 @@ def main(arguments: list[str]) -> int:
     from genus.training import configure, train
 
     common = {f.name: getattr(run_flags, f.name) for f in dataclasses.fields(run_flags)}
-    out, quiet, report = common.pop("out"), common.pop("quiet"), common.pop("report")
+    out, quiet, report, strict = (common.pop(key) for key in ("out", "quiet", "report", "strict"))
     config = configure(name, common.pop("data"), recipe=chosen.recipe, **common, **flags.given(*groups))
-    run = train(config, out, quiet=quiet)
+    run = train(config, out, quiet=quiet, strict=strict)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
+        return 0
     if report:
         from genus.report.write import write_run_report
 

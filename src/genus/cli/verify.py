@@ -4,6 +4,7 @@ import dataclasses
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from genus.cli import flags
 
@@ -29,6 +30,7 @@ def main(arguments: list[str]) -> int:
         for result in verify(name):
             failed += not result.passed
             mark = "[green]ok[/]    " if result.passed else "[red]FAILED[/]"
-            console.print(f"{mark} {name}  {result.check}" + ("" if result.passed else f": {result.reason}"))
+            reason = "" if result.passed else f": {result.reason}"
+            console.print(f"{mark} {name}  {escape(result.check + reason)}")
     console.print(f"{failed} failed" if failed else "all checks passed")
     return 1 if failed else 0

@@ -6,6 +6,7 @@ signs, so a model is tested for what it claims, neither less nor more.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ from genus.domain import Domain, Grid, Vectors
 from genus.errors import CapabilityError, SettingsError
 from genus.prob import gaussian, noise
 from genus.prob.noise import stream
+from genus.recipe import Recipe
 from genus.testing import oracles
 from genus.testing.statistics import LARGEST_Z, CheckError, constant_noise, require, z_of_counts, z_of_mean
 from genus.testing.subjects import LABELS, Subject, subjects
@@ -83,7 +85,7 @@ def checks_for(subject: Subject) -> Iterator[Check]:
     if issubclass(cls, FitsInClosedForm):
         yield check_fit
     else:
-        yield from (check_losses, check_criterion, check_gradients, check_learning)
+        yield from (check_losses, check_parts, check_criterion, check_symptoms, check_gradients, check_learning)
     if issubclass(cls, IsConditional):
         yield check_condition_is_asked_for
         if labelled:
@@ -217,6 +219,23 @@ def check_losses(subject: Subject) -> None:
     require(torch.equal(state, torch.get_rng_state()), "losses drew from torch's global generator in eval mode.")
 
 
+def check_parts(subject: Subject) -> None:
+    """A batch worked off in two parts, as by two processes, has the losses that the whole has."""
+    model, batch = subject.make(), subject.batch(8)
+    for player in model.players():
+        whole, parts = player.losses(batch, stream("parts")), []
+        for number in range(2):
+            with noise.part_of(number, 2):
+                parts.append(player.losses(batch.part(number, 2), stream("parts")))
+        for name, term in whole.items():
+            joined = torch.cat([part[name] for part in parts])
+            close(
+                term.detach(),
+                joined.detach(),
+                f"player {player.name}, term {name!r}: in two parts, the draws are others",
+            )
+
+
 def check_criterion(subject: Subject) -> None:
     """What ranks checkpoints is one finite number a datum, the same at every stage of training.
 
@@ -234,6 +253,27 @@ def check_criterion(subject: Subject) -> None:
         return
     require(tuple(late.shape) == (8,) and bool(late.isfinite().all()), f"expected 8 finite numbers; got {late}.")
     close(early, late, "the criterion depends on the stage of training")
+
+
+def check_symptoms(subject: Subject) -> None:
+    """Looking for symptoms changes nothing, draws from its generator only, takes a single datum too,
+    and every cure names settings that there are."""
+    known = settings.schema(subject.model_class).model_fields.keys() | Recipe.model_fields.keys()
+    for shake in SHAKES:
+        model, state = subject.make(shake=shake), torch.get_rng_state()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        with torch.no_grad():
+            found, again = (model.symptoms(subject.batch(32), stream("symptoms")) for _ in range(2))
+            single = model.symptoms(subject.batch(1), stream("symptoms"))
+        require(found == again, "the same generator state gave other symptoms.")
+        require(torch.equal(state, torch.get_rng_state()), "symptoms drew from torch's global generator.")
+        changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+        require(not changed, f"looking for symptoms changed {', '.join(changed)}.")
+        for symptom in (*found, *single):
+            complete = all((symptom.name, symptom.seen, symptom.cure))
+            require(complete, f"a symptom needs a name, what was seen and a cure; got {symptom!r}.")
+            flags = {flag.replace("-", "_") for flag in re.findall(r"--([a-z][a-z-]*[a-z])", symptom.cure)}
+            require(flags <= known, f"{symptom.name}: the cure names {', '.join(sorted(flags - known))}, no setting.")
 
 
 def check_gradients(subject: Subject) -> None:

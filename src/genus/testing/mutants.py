@@ -25,6 +25,7 @@ from genus.contract import (
     Likelihood,
     Losses,
     Split,
+    Symptom,
     batches,
     check_condition,
 )
@@ -425,6 +426,29 @@ class RanksByAWarmUp(Chain):
         return {"loss": self.stage * super().losses(batch, generator)["loss"]}
 
 
+class CuresByNoSetting(Chain):
+    """Advises what cannot be set."""
+
+    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
+        return [Symptom("hiccups", "It hiccups.", "Try --a-glass-of-water.")]
+
+
+class LearnsWhileLookedAt(Chain):
+    """Looking for symptoms moves a weight."""
+
+    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
+        self.weight.data += 1e-3
+        return []
+
+
+class LooksByChance(Chain):
+    """Finds now this, now that."""
+
+    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
+        chance = float(torch.rand(()))  # genus: allow-global-noise
+        return [Symptom("a number", f"It is {chance:.4f}.", "Try a lower --learning-rate.")]
+
+
 class SummedLoss(Chain):
     """One number for the whole batch."""
 
@@ -586,6 +610,13 @@ class ClaimsWithoutSigning(Toy):
         return noise.bernoulli(self.bias.sigmoid().expand(count, *self.domain.shape), generator).to(self.domain.dtype)
 
 
+class DrawsForThePart(Switch):
+    """Its loss averages over three coins whose first axis is not the batch: a slice of a batch draws others."""
+
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        return {"loss": -self.log_prob(batch.x, condition=batch.condition, num_samples=3, generator=generator)}
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A broken subject, its healthy twin, and the check that tells them apart."""
@@ -613,6 +644,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(ClosedEndBins, Bins, checks.check_total_mass, Grid(1, (1, 2), 5)),
     _mutant(BoundAboveTruth, Switch, checks.check_total_mass),
     _mutant(BoundAboveTruth, Switch, checks.check_samples_follow_log_prob),
+    _mutant(DrawsForThePart, Switch, checks.check_parts),
     _mutant(LooserWithMore, Switch, checks.check_more_samples_are_tighter),
     _mutant(SamplesAnotherLaw, Chain, checks.check_samples_follow_log_prob),
     _mutant(WrongLogDetSign, Affine, checks.check_total_density, Vectors(2)),
@@ -633,6 +665,9 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(DeadParameter, Chain, checks.check_gradients),
     _mutant(ClimbsTheLoss, Chain, checks.check_learning),
     _mutant(RanksByAWarmUp, Chain, checks.check_criterion),
+    _mutant(CuresByNoSetting, Chain, checks.check_symptoms),
+    _mutant(LearnsWhileLookedAt, Chain, checks.check_symptoms),
+    _mutant(LooksByChance, Chain, checks.check_symptoms),
     _mutant(SummedLoss, Chain, checks.check_losses),
     _mutant(ScoresByChance, Chain, checks.check_log_prob),
     _mutant(ReadsTheBatch, Chain, checks.check_items_are_independent),

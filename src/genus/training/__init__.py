@@ -1,7 +1,9 @@
 """The one training loop, checkpoints, running averages and run folders."""
 
 from genus.training.config import RunConfig, configure
-from genus.training.loop import DivergenceError, Interrupted, train
+from genus.training.divergence import DivergenceError, OutOfMemory
+from genus.training.loop import train
 from genus.training.run import Run
+from genus.training.signals import Interrupted
 
-__all__ = ["DivergenceError", "Interrupted", "Run", "RunConfig", "configure", "train"]
+__all__ = ["DivergenceError", "Interrupted", "OutOfMemory", "Run", "RunConfig", "configure", "train"]

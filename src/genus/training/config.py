@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from genus import __version__, registry
 from genus.contract import GenerativeModel, name_of
 from genus.data import DataOptions, data_options, open_source
-from genus.errors import CheckpointError, SettingsError
+from genus.errors import CheckpointError, SettingsError, brief
 from genus.recipe import Recipe
 from genus.settings import explain, schema, validate
+from genus.training.documents import read_document
 
-INCIDENTAL = {"genus", "checkpoint_seconds", "tensorboard"}
-"""Fields that do not change what a run computes."""
+INCIDENTAL = {"genus", "checkpoint_seconds", "tensorboard", "workers", "accumulate"}
+"""Fields that do not change what a run computes (``accumulate``: but for rounding)."""
 
 
 class RunConfig(BaseModel):
@@ -45,6 +46,10 @@ class RunConfig(BaseModel):
     """Seconds between checkpoints; 0 saves after every step."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too."""
+    workers: int = Field(default=0, ge=0, le=1024)
+    """Processes that prepare batches ahead; 0 prepares each when it is needed."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts in which each batch is worked off, to save memory; the step is that of the whole batch."""
 
     def short_hash(self) -> str:
         """Eight hexadecimal digits that differ when anything but an incidental field differs."""
@@ -53,7 +58,7 @@ class RunConfig(BaseModel):
 
     def difference(self, other: "RunConfig") -> list[str]:
         """Human-readable list of the fields in which two configurations differ."""
-        mine, theirs = (_flat(c.model_dump(mode="json", exclude={"genus"})) for c in (self, other))
+        mine, theirs = (_flat(c.model_dump(mode="json", exclude=INCIDENTAL)) for c in (self, other))
         return [
             f"{key}: {mine.get(key)!r} there, {theirs.get(key)!r} here"
             for key in sorted(mine.keys() | theirs.keys())
@@ -74,6 +79,8 @@ def configure(
     compile: bool = False,
     checkpoint_seconds: float = 30.0,
     tensorboard: bool = False,
+    workers: int = 0,
+    accumulate: int = 1,
     **overrides: Any,
 ) -> RunConfig:
     """Build a configuration from a model, a data source and any flat overrides.
@@ -112,6 +119,8 @@ def configure(
             compile=compile,
             checkpoint_seconds=checkpoint_seconds,
             tensorboard=tensorboard,
+            workers=workers,
+            accumulate=accumulate,
         )
     except ValidationError as error:
         raise SettingsError(f"{model}: {explain(error, RunConfig)}") from None
@@ -128,19 +137,19 @@ def _recipe_name(cls: type[GenerativeModel], name: str, data: str, options: Data
 
 
 def read_config(path: Path) -> RunConfig:
-    """Read and check a ``config.json``. Raises `CheckpointError` naming the file and the key."""
+    """Read and check a ``config.json``. Raises `CheckpointError` (`SettingsError` for the model's
+    settings) naming the file and the key."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        config = RunConfig(**content)
-        registry.check(config.model)
-        cls = registry.get(config.model)
-        return config.model_copy(update={"settings": validate(cls, config.settings, str(path))})
+        config = RunConfig.model_validate(read_document(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; a run folder holds a config.json.") from None
     except ValidationError as error:
         raise CheckpointError(f"{path}: {explain(error, RunConfig)}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a configuration ({error}).") from None
+    if config.model not in registry.names():
+        expected = ", ".join(registry.names())
+        raise CheckpointError(f"{path}: unknown model {brief(config.model)}; expected one of {expected}.")
+    settings = validate(registry.get(config.model), config.settings, str(path))
+    return config.model_copy(update={"settings": settings})
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -47,7 +47,12 @@ class Display:
     def say(self, sentence: str) -> None:
         """A sentence that stays, above the live line."""
         if not self.quiet:
-            self.console.print(sentence, highlight=False, soft_wrap=True)
+            self.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+
+    def say_if(self, sentence: str | None) -> None:
+        """`say`, if there is something to say."""
+        if sentence:
+            self.say(sentence)
 
 
 @contextmanager

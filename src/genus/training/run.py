@@ -1,11 +1,12 @@
 """A run: a folder with a configuration, metrics, checkpoints, samples and a report."""
 
-import json
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from genus import domain as domains
@@ -13,16 +14,34 @@ from genus import registry
 from genus.contract import GenerativeModel
 from genus.data import Source, open_source
 from genus.domain import Domain, Grid
-from genus.errors import CheckpointError
+from genus.errors import CheckpointError, SettingsError, brief
 from genus.prob import noise
+from genus.settings import explain
 from genus.training import checkpoint
+from genus.training.allowance import Allowance, AllowanceError, for_weights, physical_memory
 from genus.training.config import RunConfig, read_config
+from genus.training.divergence import OutOfMemory, is_out_of_memory
+from genus.training.documents import read_document, read_jsonl
+
+
+class Description(BaseModel):
+    """What a run was trained on. ``data.json`` of a run folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    domain: dict[str, Any]
+    condition: dict[str, Any] | None
+    fingerprint: str
 
 
 class Run:
     """A run folder that exists: its model is ready to sample, score and encode.
 
-    `genus.train` returns one and `genus.load` opens one.
+    `genus.train` returns one and `genus.load` opens one. The folder may be a stranger's:
+    everything in it is JSON or safetensors, checked and bounded before it is believed, no
+    link is followed, and the data that it names are opened by `source` alone. What is wrong
+    with a file is a `CheckpointError` (or `SettingsError`) that names it.
     """
 
     def __init__(self, path: str | Path):
@@ -38,51 +57,71 @@ class Run:
         return self.path / "checkpoints"
 
     @cached_property
-    def _described(self) -> dict[str, Any]:
+    def described(self) -> Description:
+        """What the training data were: name, domain, condition, fingerprint."""
         file = self.path / "data.json"
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{file}: cannot be read ({error}).") from None
+            return Description.model_validate(read_document(file))
+        except FileNotFoundError:
+            raise CheckpointError(f"{file}: no such file; a run folder holds a data.json.") from None
+        except ValidationError as error:
+            raise CheckpointError(f"{file}: {explain(error, Description)}") from None
+
+    def _domain(self, description: dict[str, Any]) -> Domain:
+        try:
+            return domains.from_json(description)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path / 'data.json'}: {error}") from None
 
     @property
     def domain(self) -> Domain:
         """What one datum of the training data was."""
-        return domains.from_json(self._described["domain"])
+        return self._domain(self.described.domain)
 
     @property
     def condition(self) -> Domain | None:
         """What the model is conditioned on, or None."""
-        described = self._described["condition"]
-        return domains.from_json(described) if described and self.config.conditional else None
+        described = self.described.condition
+        return self._domain(described) if described and self.config.conditional else None
 
     @cached_property
     def source(self) -> Source:
         """The data that the run was trained on, opened again."""
         source = open_source(self.config.data, self.config.data_options)
-        if source.fingerprint != self._described["fingerprint"]:
+        if source.fingerprint != self.described.fingerprint:
             raise CheckpointError(
-                f"{self.path}: trained on {self._described['name']!r} with fingerprint "
-                f"{self._described['fingerprint'][:12]}; the data there now has {source.fingerprint[:12]}."
+                f"{self.path}: trained on {brief(self.described.name)} with fingerprint "
+                f"{brief(self.described.fingerprint[:12])}; the data there now has {source.fingerprint[:12]!r}."
             )
         return source
 
     @cached_property
     def checkpoint(self) -> Path:
-        """The newest checkpoint that verifies."""
-        newest = checkpoint.latest(self.checkpoints)
+        """The newest checkpoint that verifies; a warning names newer ones that do not."""
+        faults: list[str] = []
+        newest = checkpoint.latest(self.checkpoints, faults.append)
         if newest is None:
-            raise CheckpointError(
-                f"{self.path}: no checkpoint yet; train it first (genus train ... --out {self.path})."
-            )
+            train_it = f"{self.path}: no checkpoint yet; train it first (genus train ... --out {self.path})."
+            raise CheckpointError(" ".join(faults) or train_it)
+        for fault in faults:
+            warnings.warn(fault, stacklevel=2)
         return newest
 
     @cached_property
     def model(self) -> GenerativeModel:
         """The trained model in evaluation mode: the weights that were best on validation,
         else the averaged ones, else the last."""
-        model = build(self.config, self.domain, self.condition)
         stem = next(s for s in ("best", "average", "model") if (self.checkpoint / f"{s}.safetensors").exists())
+        shapes = checkpoint.shapes(self.checkpoint, stem)
+        total = (self.checkpoint / f"{stem}.safetensors").stat().st_size
+        try:
+            model = build(self.config, self.domain, self.condition, for_weights(len(shapes), total))
+        except Exception as error:  # settings and domain may be a stranger's, and constructors raise what they like
+            raise CheckpointError(
+                f"{self.path / 'config.json'}: {self.config.model} with these settings does not fit the domain "
+                f"and the weights of the run ({brief(str(error), 300)[1:-1]})."
+            ) from error
+        checkpoint.compare_shapes(model, shapes, self.checkpoint)
         checkpoint.copy_into(model, checkpoint.load_tensors(self.checkpoint, stem), self.checkpoint)
         return model.requires_grad_(False).eval()
 
@@ -95,33 +134,49 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The records of ``metrics.jsonl``, in order."""
-        return read_jsonl(self.path / "metrics.jsonl")
+        file = self.path / "metrics.jsonl"
+        records = read_jsonl(file, numbers=("step",))
+        for record in records:
+            for key, value in record.items():
+                if "/" in key and type(value) not in (int, float):  # train/loss; NaN is a number too
+                    raise CheckpointError(f"{file}: {brief(key)} should be a number; got {brief(value)}.")
+        return records
 
     @property
     def training_seconds(self) -> float:
         """Wall-clock seconds that training took, over all its sittings."""
-        return sum(record["seconds"] for record in read_jsonl(self.path / "timing.jsonl"))
+        return sum(record["seconds"] for record in read_jsonl(self.path / "timing.jsonl", numbers=("seconds",)))
 
     def sample(self, count: int, *, seed: int = 0, condition: Tensor | None = None, **options: Any) -> Tensor:
-        """``count`` samples in the data's own terms; the same seed gives the same samples."""
+        """``count`` samples in the data's own terms; the same seed gives the same samples.
+
+        Raises `OutOfMemory` where so many data of this domain do not fit.
+        """
         with torch.inference_mode():
             generator = noise.stream(seed, "sample")
-            return self.model.sample(count, condition=condition, generator=generator, **options)
+            try:
+                return self.model.sample(count, condition=condition, generator=generator, **options)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                size = f"{count} samples of {brief(str(self.domain))[1:-1]}"
+                raise OutOfMemory(f"{self.path}: {size} do not fit into memory; ask for fewer at a time.") from None
 
 
-def build(config: RunConfig, domain: Domain, condition: Domain | None) -> GenerativeModel:
-    """The untrained model of a configuration; its initial weights are a function of the seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(noise.stream(config.seed, "initialise").initial_seed())
-        model = registry.get(config.model)(domain, condition, **config.settings)
+def build(
+    config: RunConfig, domain: Domain, condition: Domain | None, allowance: Allowance | None = None
+) -> GenerativeModel:
+    """The untrained model of a configuration; its initial weights are a function of the seed.
+
+    allowance: what its constructor may take, by default the memory of this machine. Raises
+    `SettingsError` before more is allocated.
+    """
+    try:
+        with torch.random.fork_rng(), allowance or Allowance(physical_memory()):
+            torch.manual_seed(noise.stream(config.seed, "initialise").initial_seed())
+            model = registry.get(config.model)(domain, condition, **config.settings)
+    except AllowanceError as error:
+        raise SettingsError(f"{config.model}: a model of these settings takes {error}; make it smaller.") from None
     if isinstance(domain, Grid) and len(domain.size) == 2:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster so
     return model
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a JSONL file; a line cut off by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]

@@ -27,11 +27,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from genus.contract import Batch, GenerativeModel, Losses, Player
+from genus.contract import Batch, GenerativeModel, Losses, Player, Symptom
 from genus.domain import Domain, Grid
+from genus.models.adversarial import _symptoms
 from genus.prob import noise
 from genus.prob.discretized_logistic import to_level, to_unit
 from genus.recipe import Recipe
+
+LOOKED_AT = 128  # validation data that are looked at in search of symptoms
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -186,6 +189,18 @@ class DCGAN(GenerativeModel):
     def criterion(self, batch: Batch, generator: torch.Generator | None = None) -> None:
         """None: no loss of a game ranks its generators."""
         return None
+
+    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
+        real = to_unit(batch.x[:LOOKED_AT], self.levels)
+        fake = self.generate(len(real), generator)
+        losing = "Try a lower --learning-rate, a larger --batch-size or a --width that suits more data."
+        if self.loss == "minimax":
+            losing = "Try --loss non_saturating, whose gradient does not vanish here; " + losing[4:]
+        repeating = "Try a lower --learning-rate, a larger --batch-size or more --latent-features."
+        return [
+            *_symptoms.discriminator_won(self.discriminator(real), self.discriminator(fake), losing),
+            *_symptoms.mode_collapse(fake, real, repeating),
+        ]
 
     @torch.no_grad()
     def sample(

@@ -33,10 +33,12 @@ from genus.contract import (
     Likelihood,
     Losses,
     Split,
+    Symptom,
     check_condition,
 )
 from genus.domain import Domain, Label, Points
 from genus.models.diffusion import _gaussian as gaussian
+from genus.models.diffusion import _symptoms
 from genus.models.diffusion._latent_flow import LatentFlow
 from genus.models.diffusion._point_networks import Encoder, PointNetwork, ResidualPointNetwork
 from genus.models.diffusion._scaling import Scaling
@@ -46,6 +48,7 @@ from genus.prob import noise
 from genus.recipe import Recipe
 
 TIME_FEATURES = 32
+LOOKED_AT = 16  # clouds that are read in search of symptoms
 
 
 class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
@@ -181,6 +184,11 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
             "negative_entropy": negative_entropy,
             "cross_entropy": cross_entropy,
         }
+
+    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
+        means, log_vars = self.encoder(self.scaling.encode(batch.x[:LOOKED_AT]))
+        cure = f"Try a smaller --prior-weight (now {self.prior_weight:g}) or a lower --learning-rate."
+        return _symptoms.posterior_collapse(means, log_vars, cure)
 
     def _walk(self, z: Tensor, label: Tensor, points: int, generator: torch.Generator | None) -> Tensor:
         """Clouds ``(B, points, dim)`` of the shapes z, in the data's own coordinates."""

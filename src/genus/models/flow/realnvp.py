@@ -38,10 +38,12 @@ from genus.contract import (
     Likelihood,
     Losses,
     Split,
+    Symptom,
     check_condition,
     weakest,
 )
 from genus.domain import Domain, Grid, Label, Vectors
+from genus.models.flow import _symptoms
 from genus.models.flow._coupling import Couplings, Standardise, squeeze, unsqueeze
 from genus.models.flow._dequantization import UniformDequantization
 from genus.nn.residual import ResidualConvNet, ResidualMLP
@@ -50,6 +52,7 @@ from genus.prob.reduce import logmeanexp
 from genus.recipe import Recipe
 
 STANDARDISE_ON = 4096  # training data whose mean and spread are taken
+LOOKED_AT = 16  # validation data that are sent to and fro in search of symptoms
 
 
 class Scale(nn.Module):
@@ -292,6 +295,15 @@ class RealNVP(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         prior, log_det = self.terms(batch.x, batch.condition, generator)
         return {"loss": -prior - log_det, "prior": -prior, "log_det": log_det}
+
+    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
+        x, condition = batch.x[:LOOKED_AT], None if batch.condition is None else batch.condition[:LOOKED_AT]
+        y, _ = self.continuous(x, generator)
+        back = self.flow.inverse(self.flow(y, condition)[0], condition)
+        cure = "Try a lower --learning-rate, a smaller --clip-norm or fewer --couplings."
+        if self.dequantization is None:
+            cure += " A column that follows from others stretches a flow without end: drop it or add noise to it."
+        return _symptoms.lost_invertibility(y, back, self.flow.standardise.std, cure)
 
     def log_prob(
         self,

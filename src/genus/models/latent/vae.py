@@ -28,12 +28,13 @@ from genus.contract import (
     Likelihood,
     Losses,
     Split,
+    Symptom,
     check_condition,
     weakest,
 )
 from genus.domain import Domain, Grid, Label, Vectors
 from genus.errors import CapabilityError
-from genus.models.latent import _decoder
+from genus.models.latent import _decoder, _symptoms
 from genus.prob import gaussian, noise
 from genus.prob.reduce import logmeanexp
 from genus.recipe import Recipe
@@ -170,6 +171,15 @@ class VAE(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         """The loss as it is after the warm-up, so that early checkpoints are not favoured."""
         terms = self.losses(batch, generator)
         return terms["reconstruction"] + self.beta * terms["kl"]
+
+    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
+        means, _ = self.posterior(batch.x, batch.condition)
+        size = "--channels" if isinstance(self.encoder, ConvEncoder) else "--hidden"
+        cure = (
+            f"Try a smaller --beta (now {self.beta:g}), a longer --kl-warmup (now {self.kl_warmup:g}; 0.25 is usual), "
+            f"a lower --learning-rate or a smaller decoder ({size})."
+        )
+        return _symptoms.posterior_collapse(means, self.domain.num_dims, cure)
 
     @torch.no_grad()
     def sample(
