@@ -57,7 +57,18 @@ class VAE(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     paper = "Kingma & Welling (2014). Auto-Encoding Variational Bayes. https://arxiv.org/abs/1312.6114"
     domains = (Grid, Vectors)
     recipes: ClassVar[dict[str, Recipe]] = {
-        "quick": Recipe(learning_rate=2e-3, schedule="cosine", batch_size=128, steps=4000, precision="fast-float32"),
+        # The decay keeps few data from being overfitted (it costs 0.8 % on MNIST's 60,000); without
+        # the clipping the convolutional network's units die at the start.
+        "quick": Recipe(
+            optimizer="adamw",
+            weight_decay=0.7,
+            clip_norm=100.0,
+            learning_rate=2e-3,
+            schedule="cosine",
+            batch_size=128,
+            steps=4000,
+            precision="fast-float32",
+        ),
         # Without a warm-up the latents of symmetric tables stay unused.
         "quick-vectors": Recipe(
             learning_rate=2e-3,
