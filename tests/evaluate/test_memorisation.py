@@ -114,3 +114,12 @@ def test_what_cannot_be_judged_is_refused() -> None:
         CopyTest(unseen, TensorSplit(train[:1]), DOMAINS[1])
     with pytest.raises(ValueError, match="NaN"):
         copying(unseen * torch.nan, unseen, TensorSplit(train), DOMAINS[1])
+
+
+def test_a_cloud_with_its_points_shuffled_is_still_a_copy() -> None:
+    """Clouds of more points than are compared are thinned: to the same points, in whatever order they come."""
+    domain = Points(300, 3)
+    train = draw(domain, 50, "train")
+    shuffled = train[[17]][:, noise.permutation(300, noise.stream("shuffle"))]
+    found = nearest(shuffled, TensorSplit(train), domain, k=1)
+    assert found.index.item() == 17 and found.distance.item() == 0

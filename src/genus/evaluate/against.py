@@ -20,7 +20,7 @@ from genus.evaluate.features import Features
 from genus.evaluate.floors import floors
 from genus.evaluate.score import Row, Scorecard
 from genus.evaluate.scorecard import CLOUDS, ITEMS, Comparison, draw, real_rows
-from genus.evaluate.shapes import reduce_points
+from genus.evaluate.shapes import in_order, reduce_points
 from genus.prob import noise
 
 FEWEST = 6  # items on each side: coverage looks at the fifth neighbour
@@ -174,7 +174,7 @@ def _clouds(x: Tensor, source: Source, name: str, in_any_frame: bool) -> tuple[T
 
     def change(clouds: Tensor) -> Tensor:
         fewer = reduce_points(clouds, count, noise.stream("against", clouds.shape[1], count))
-        return _in_order(_unit_sphere(fewer) if in_any_frame else fewer)
+        return in_order(_unit_sphere(fewer) if in_any_frame else fewer)
 
     if in_any_frame:
         notes.append("         on both sides each cloud is put in the unit sphere, as files may have any frame")
@@ -183,14 +183,6 @@ def _clouds(x: Tensor, source: Source, name: str, in_any_frame: bool) -> tuple[T
         lambda split: replace(split, x=change(split.x)), ", ".join(told), replace(real, count=count)
     )
     return change(x), source, notes
-
-
-def _in_order(clouds: Tensor) -> Tensor:
-    """The points of each cloud along one oblique line: copies whose points were shuffled are thinned to
-    the same points as their originals, and so found."""
-    line = torch.tensor([0.62, 0.45, 0.64])[: clouds.shape[2]]
-    order = (clouds * line).sum(2).argsort(1)
-    return clouds.gather(1, order[..., None].expand_as(clouds))
 
 
 def _unit_sphere(clouds: Tensor) -> Tensor:

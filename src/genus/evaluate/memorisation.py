@@ -26,7 +26,7 @@ from genus.contract import Split
 from genus.domain import Domain, Points
 from genus.evaluate._items import DataSource, choose, gather
 from genus.evaluate.score import Row, Score
-from genus.evaluate.shapes import chamfer, chamfer_matrix, reduce_points
+from genus.evaluate.shapes import chamfer, chamfer_matrix, in_order, reduce_points
 from genus.evaluate.uncertainty import LEAST, METHOD, halves, spread
 from genus.prob import noise
 
@@ -110,7 +110,7 @@ class _Measure:
     def prepare(self, x: Tensor) -> Tensor:
         x = x.cpu().float()
         if isinstance(self.domain, Points):
-            return reduce_points(x, POINTS, noise.stream(self.seed, "memorisation"))
+            return reduce_points(in_order(x), POINTS, noise.stream(self.seed, "memorisation"))
         x = x.flatten(1)
         return (x - self.mean) / self.std if self.domain.levels is None else x / (self.domain.levels - 1)
 

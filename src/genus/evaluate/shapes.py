@@ -267,6 +267,14 @@ def reduce_points(x: Float[Tensor, "S N D"], count: int, generator: torch.Genera
     return x[:, noise.permutation(x.shape[1], generator)[:count].to(x.device)]
 
 
+def in_order(clouds: Float[Tensor, "S N D"]) -> Float[Tensor, "S N D"]:
+    """The points of each cloud along one oblique line: a cloud whose points were shuffled is the
+    same cloud again, and is thinned to the same points."""
+    line = torch.tensor([0.62, 0.45, 0.64], dtype=clouds.dtype, device=clouds.device)[: clouds.shape[2]]
+    order = (clouds * line).sum(2).argsort(1)
+    return clouds.gather(1, order[..., None].expand_as(clouds))
+
+
 def _check(a: Tensor, b: Tensor, same_count: bool = False) -> None:
     if a.ndim != 3 or b.ndim != 3 or a.shape[-1] != b.shape[-1] or not math.prod(a.shape[1:]) or not b.shape[1]:
         raise ValueError(
