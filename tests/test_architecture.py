@@ -32,11 +32,14 @@ ARROWS: dict[str, set[str]] = {
     "testing": MODELS | {"models"},
     "training": MODELS | {"models", "data"},
     "evaluate": MODELS | {"models", "data", "training"},
+    "compress": MODELS | {"models", "data", "training"},
     "report": MODELS | {"models", "data", "training", "evaluate"},
     "compare": MODELS | {"models", "data", "training", "evaluate", "report"},
     "studio": MODELS | {"models", "data", "training", "evaluate", "report"},
     "api": MODELS | {"models", "data", "training", "evaluate", "report", "compare", "testing"},
-    "cli": MODELS | {"models", "data", "training", "evaluate", "report", "compare", "studio", "testing", "api"},
+    "cli": MODELS
+    | {"models", "data", "training", "evaluate", "report", "compare", "studio", "testing", "api"}
+    | {"compress"},
 }
 GENUS_ITSELF = {"__init__", "__main__"}  # the front door re-exports from everywhere
 

@@ -7,6 +7,7 @@ worked out from the parts of the model, never declared by hand.
 
     class GenerativeModel      samples, and lists the losses that train it   (all)
     class HasLogProb           log p(x), with its kind
+    class HasConditionals      the chain rule entry by entry: what compression needs
     class HasLatents           encode and decode
     class IsConditional        samples and scores given a condition
     class IsEditable           keeps a part of a datum and redraws the rest
@@ -14,7 +15,7 @@ worked out from the parts of the model, never declared by hand.
 """
 
 from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
@@ -123,8 +124,8 @@ class Symptom:
         return f"{self.name}: {self.seen} {self.cure}"
 
 
-ROLE_OF_METHOD = {"log_prob": "HasLogProb", "encode": "HasLatents", "decode": "HasLatents", "edit": "IsEditable",
-                  "fit": "FitsInClosedForm"}  # fmt: skip
+ROLE_OF_METHOD = {"log_prob": "HasLogProb", "chain_rule": "HasConditionals", "encode": "HasLatents",
+                  "decode": "HasLatents", "edit": "IsEditable", "fit": "FitsInClosedForm"}  # fmt: skip
 
 
 class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
@@ -247,6 +248,27 @@ class HasLogProb(ABC):
         """
 
 
+Walk = Generator[tuple[int, Tensor], Tensor, None]
+"""Yields ``(place, logits)`` of the next entry, is sent the entry; see `HasConditionals`."""
+
+
+class HasConditionals(ABC):
+    """Promises the chain rule, entry by entry: ``p(x) = prod p(entry | the entries before it)``."""
+
+    @abstractmethod
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        """Walk through ``count`` data side by side, in whatever order the model reads them.
+
+        A generator. For each entry it yields its place in ``x.flatten(1)`` and the unnormalised
+        log-probabilities of its levels, ``(count, levels)``; then it is sent that entry of every
+        datum, ``(count,)`` int64. Each place comes once. What an incremental sampler carries along
+        lives in local variables. Whoever drives it decides what is sent: drawn entries make a
+        sample, the entries of a datum its log p(x), decoded ones a decompressor.
+
+        The logits are computed in the dtype of the parameters: after ``model.double()``, in float64.
+        """
+
+
 class HasLatents(ABC):
     """Promises a latent representation of data."""
 
@@ -289,7 +311,7 @@ class FitsInClosedForm(ABC):
         """Set the parameters to the maximum of the (smoothed) likelihood of the split."""
 
 
-ROLES: tuple[type, ...] = (HasLogProb, HasLatents, IsConditional, IsEditable, FitsInClosedForm)
+ROLES: tuple[type, ...] = (HasLogProb, HasConditionals, HasLatents, IsConditional, IsEditable, FitsInClosedForm)
 
 
 def name_of(model: type | nn.Module) -> str:

@@ -15,6 +15,8 @@ COMMANDS = {
     "evaluate": "score a run, or any folder of samples, on held-out data",
     "report": "write the HTML report of a run",
     "compare": "train and score several models under one budget",
+    "compress": "code data without loss, as short as the run's likelihood says",
+    "decompress": "the data of such a file, bit for bit",
     "verify": "check the mathematics of a model on this machine",
 }
 
@@ -25,6 +27,7 @@ EXAMPLES = """examples:
   genus evaluate runs/vae-digits-...                  held-out scores, with their floors
   genus evaluate path/to/samples --against mnist      samples of any origin
   genus compare --data digits --models vae,ddpm,nade --minutes 1
+  genus compress runs/nade-binarized-... pictures.npy lossless, with the run as the code book
   genus train ddpm --data path/to/pictures --size 32  your own pictures
 
 'genus COMMAND --help' explains a command, 'genus train MODEL --help' every setting of a model."""
@@ -32,7 +35,7 @@ EXAMPLES = """examples:
 
 def usage() -> str:
     """The text of ``genus --help``."""
-    rows = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
     head = "usage: genus COMMAND ...\n\nEvery family of deep generative model behind one contract."
     return f"{head}\n\ncommands:\n{rows}\n\n{EXAMPLES}"
 

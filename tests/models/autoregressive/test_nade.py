@@ -104,24 +104,19 @@ def test_samples_follow_log_prob(every_state, z_scores, domain: Grid) -> None:
 
 
 @pytest.mark.parametrize("domain", [Grid(1, (6, 7), 2), Grid(1, (3, 4), 5)], ids=str)
-def test_incremental_conditionals_are_those_of_the_full_pass(monkeypatch: pytest.MonkeyPatch, domain: Grid) -> None:
-    used: list[Tensor] = []
-    bernoulli, categorical = noise.bernoulli, noise.categorical
+def test_incremental_conditionals_are_those_of_the_full_pass(domain: Grid) -> None:
+    model, products = build(domain).double(), []
+    draw = model.chooser(9, noise.stream("incremental"))
 
-    def record_bernoulli(p: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        used.append(p)
-        return bernoulli(p, generator)
+    def choose(i: int, z: Tensor) -> Tensor:
+        products.append(z.clone())
+        return draw(i, z)
 
-    def record_categorical(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        used.append(logits.softmax(-1))
-        return categorical(logits, generator)
-
-    monkeypatch.setattr(noise, "bernoulli", record_bernoulli)
-    monkeypatch.setattr(noise, "categorical", record_categorical)
-    model = build(domain).double()
-    logits = model.logits(model.sample(9, generator=noise.stream("incremental"))).transpose(1, 2)  # (D, B, width)
-    full = logits.sigmoid() if domain.levels == 2 else logits.softmax(-1)
-    torch.testing.assert_close(torch.stack(used), full, rtol=1e-10, atol=1e-12)
+    values = model.chain(model.first_activation(9, None).clone(), choose)  # (D, B, width)
+    x = values.squeeze(2) if domain.levels == 2 else values.argmax(2)
+    full = model.logits(x.T.to(domain.dtype).reshape(9, *domain.shape)).transpose(1, 2)
+    torch.testing.assert_close(torch.stack(products) + model.b.unsqueeze(1), full, rtol=1e-10, atol=1e-12)
+    assert torch.equal(model.sample(9, generator=noise.stream("incremental")).flatten(1).T, x.to(domain.dtype))
 
 
 def test_same_generator_same_samples() -> None:

@@ -19,11 +19,13 @@ from genus.contract import (
     Batch,
     FitsInClosedForm,
     GenerativeModel,
+    HasConditionals,
     HasLogProb,
     IsConditional,
     Likelihood,
     Losses,
     Split,
+    Walk,
     batches,
     check_condition,
     name_of,
@@ -35,7 +37,7 @@ from genus.recipe import Recipe
 LARGEST = 200_000_000  # counts of a table: 1.6 GB
 
 
-class CountTable(GenerativeModel, HasLogProb, IsConditional, FitsInClosedForm):
+class CountTable(GenerativeModel, HasLogProb, HasConditionals, IsConditional, FitsInClosedForm):
     """A model that is one table of counts; a subclass says in which row an entry is looked up.
 
     Entries are read in raster order: channel, row, column, each the next one's "previous", also
@@ -126,6 +128,13 @@ class CountTable(GenerativeModel, HasLogProb, IsConditional, FitsInClosedForm):
         weight = self.counts[rows, x.flatten(1).long()].double() + self.smoothing
         total = (self.counts.sum(-1).double() + self.smoothing * self.domain.levels)[rows]
         return torch.where(total > 0, weight / total, 1 / self.domain.levels).log().sum(-1)
+
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        labels = self.labels(condition, count)
+        previous = torch.zeros_like(labels)
+        for place in range(self.domain.num_dims):
+            row = self.row(labels, torch.tensor(place, device=labels.device), previous)
+            previous = yield place, self.probabilities(row).log()
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         return {"loss": -self.log_prob(batch.x, condition=batch.condition)}

@@ -18,6 +18,7 @@ Promises: exact log p(x); conditional on a label. It completes nothing: only a p
 raster order could be kept.
 """
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -28,11 +29,13 @@ from torch.autograd.function import once_differentiable
 from genus.contract import (
     Batch,
     GenerativeModel,
+    HasConditionals,
     HasLogProb,
     IsConditional,
     Likelihood,
     Losses,
     Split,
+    Walk,
     batches,
     check_condition,
 )
@@ -40,7 +43,8 @@ from genus.domain import Domain, Grid, Label
 from genus.prob import noise
 from genus.recipe import Recipe
 
-CHUNK_ELEMENTS = 1 << 20  # activations held at once, positions x batch x hidden: 4 MiB stay in the cache
+CHUNK_ELEMENTS = 1 << 18  # activations held at once, positions x batch x hidden: 1 MiB stays in a core's cache
+ROWS = 128  # data worked on at once on a processor: so a chunk has several positions
 LARGEST = 100_000  # inputs: 400 MB of weights at 500 hidden units
 
 
@@ -80,10 +84,10 @@ class RunningActivation(torch.autograd.Function):
             torch.bmm(grad[chunk], h, out=grad_v[chunk])
             sums = torch.empty(len(h) + 1, *later.shape, dtype=later.dtype, device=later.device)
             multiply(grad[chunk].mT, v[chunk], out=sums[:-1])
-            sums[:-1] *= h.addcmul_(h, h, value=-1)  # sigmoid' = h - h^2
+            h.addcmul_(h, h, value=-1)  # sigmoid' = h - h^2
             sums[-1] = later
-            for i in reversed(range(len(h))):
-                sums[i] += sums[i + 1]  # d loss / d a_i, through position i and all after it
+            for i in reversed(range(len(h))):  # d loss / d a_i, through position i and all after it
+                torch.addcmul(sums[i + 1], sums[i], h[i], out=sums[i])
             torch.bmm(x[chunk], sums[1:], out=grad_w[chunk])  # W_i x_i enters at a_{i+1}
             later = sums[0].clone()
         return None, later, grad_w, grad_v
@@ -93,15 +97,19 @@ def hidden_units(x: Tensor, a: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden units (K, B, H) of a chunk whose first activation is ``a``, and the activation after the chunk."""
     sums = torch.empty(len(x) + 1, *a.shape, dtype=a.dtype, device=a.device)
     sums[0] = a
-    multiply(x.mT, w, out=sums[1:])
     for i in range(len(x)):
-        sums[i + 1] += sums[i]
+        accumulate(sums[i], x[i].T, w[i], out=sums[i + 1])
     return sums[:-1].sigmoid_(), sums[-1].clone()
 
 
 def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
     """Batched matrix product; broadcasting is three times as fast where the inner size is 1."""
     (torch.mul if left.shape[-1] == 1 else torch.bmm)(left, right, out=out)
+
+
+def accumulate(a: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None:
+    """a + left @ right in one pass over memory, by broadcasting where the inner size is 1."""
+    (torch.addcmul if left.shape[-1] == 1 else torch.addmm)(a, left, right, out=out)
 
 
 def width_of(domain: Grid) -> int:
@@ -114,7 +122,7 @@ def slices(count: int, size: int) -> list[slice]:
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-class NADE(GenerativeModel, HasLogProb, IsConditional):
+class NADE(GenerativeModel, HasLogProb, HasConditionals, IsConditional):
     """Neural autoregressive distribution estimator, in raster order (channel, row, column).
 
     A grid of two levels has one input and one logit per entry, as in the paper; a grid of L
@@ -186,8 +194,12 @@ class NADE(GenerativeModel, HasLogProb, IsConditional):
         inputs = flat.unsqueeze(1) if self.width == 1 else F.one_hot(flat.long(), self.width).mT
         with torch.autocast(x.device.type, enabled=False):  # a sum over D entries wants its full precision
             start = self.first_activation(len(x), condition)
-            products = RunningActivation.apply(inputs.to(self.w.dtype).contiguous(), start, self.w, self.v)
-            return products + self.b.unsqueeze(-1)
+            rows = ROWS if x.device.type == "cpu" else max(1, len(x))
+            products = [
+                RunningActivation.apply(part.to(self.w.dtype).contiguous(), first, self.w, self.v)
+                for part, first in zip(inputs.split(rows, -1), start.split(rows), strict=True)
+            ]
+            return torch.cat(products, -1) + self.b.unsqueeze(-1)
 
     def log_prob(
         self,
@@ -202,6 +214,13 @@ class NADE(GenerativeModel, HasLogProb, IsConditional):
             return -F.binary_cross_entropy_with_logits(logits, flat.to(logits.dtype), reduction="none").sum((0, 1))
         return logits.log_softmax(1).gather(1, flat.long()).sum((0, 1))
 
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        a = self.first_activation(count, condition)
+        for place, (w, v, b) in enumerate(zip(self.w, self.v, self.b, strict=True)):
+            logits = F.linear(a.sigmoid(), v, b)
+            entry = yield place, F.pad(logits, (1, 0)) if self.width == 1 else logits
+            a = a + (entry.unsqueeze(1) * w if self.width == 1 else w[entry])
+
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         return {"loss": -self.log_prob(batch.x, condition=batch.condition)}
 
@@ -209,16 +228,26 @@ class NADE(GenerativeModel, HasLogProb, IsConditional):
     def sample(
         self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """One pass: each step draws an entry and adds its column of W to the running activation."""
+        """One pass, entry by entry; for two levels an entry is drawn by one comparison: u < sigmoid(z + b)."""
         a = self.first_activation(count, condition).clone()
-        entries = []
-        for w, v, b in zip(self.w, self.v, self.b, strict=True):
-            logits = F.linear(a.sigmoid(), v, b)
-            if self.width == 1:
-                value = noise.bernoulli(logits.sigmoid(), generator)
-                a.addcmul_(value, w)
-            else:
-                value = noise.categorical(logits, generator).unsqueeze(1)
-                a += w[value.squeeze(1)]
-            entries.append(value)
-        return torch.cat(entries, 1).to(self.domain.dtype).view(count, *self.domain.shape)
+        values = self.chain(a, self.chooser(count, generator))  # (D, B, width)
+        entries = values.squeeze(2) if self.width == 1 else values.argmax(2)
+        return entries.T.to(self.domain.dtype).reshape(count, *self.domain.shape)
+
+    def chooser(self, count: int, generator: torch.Generator | None) -> Callable[[int, Tensor], Tensor]:
+        """Draws entry i from the products V_i h, as what it feeds in: 0/1 or one-hot, ``(B, width)``."""
+        if self.width > 1:
+            biases = self.b.unbind()
+            return lambda i, z: F.one_hot(noise.categorical(z + biases[i], generator), self.width).to(z.dtype)
+        u = noise.uniform((self.domain.num_dims, count), generator, self.device, self.w.dtype)
+        thresholds = (u.logit() - self.b).unsqueeze(2).unbind()
+        return lambda i, z: torch.gt(z, thresholds[i], out=z)
+
+    @torch.no_grad()
+    def chain(self, a: Tensor, choose: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Carry the activation ``a`` (B, H), in place, through the entries that ``choose`` picks: ``(D, B, width)``."""
+        h, values = torch.empty_like(a), []
+        for i, (w, v) in enumerate(zip(self.w.unbind(), self.v.mT.unbind(), strict=True)):
+            values.append(choose(i, torch.mm(torch.sigmoid(a, out=h), v)))
+            a.addmm_(values[-1], w)
+        return torch.stack(values)

@@ -1,0 +1,65 @@
+"""What others make of the same data: raw, PNG, WebP and xz. Each rival is given its best case.
+
+Pictures go to PNG and WebP twice: a file for each, summed, which pays for a header and an empty
+dictionary each time; and all on one sheet, tiled near to a square, where the coder can look across
+pictures. xz -9 gets all raw bytes as one file. Two-level pictures are raw as bits, PNG of one bit
+a pixel, and xz gets them as bytes and as bits.
+"""
+
+import io
+import lzma
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, features
+from torch import Tensor
+
+from genus.domain import Grid
+
+LARGEST_SIDE = 16383  # of a WebP picture
+
+
+def rivals(x: Tensor, domain: Grid) -> dict[str, int]:
+    """Bytes that others take for data of a grid, by name; those that cannot hold them are left out."""
+    bits = max(1, (domain.levels - 1).bit_length())
+    content = x.contiguous().numpy()
+    packed = np.packbits(content) if domain.levels == 2 else content
+    found = {f"raw, {bits} bit{'s' * (bits > 1)} an entry": math.ceil(x.numel() * bits / 8)}
+    if len(domain.size) == 2 and domain.channels in (1, 3) and domain.levels <= 256:
+        pictures = np.moveaxis(content, 1, -1) * (255 if domain.levels == 2 else 1)
+        for name, encode in {"PNG": _png, **({"WebP lossless": _webp} if features.check("webp") else {})}.items():
+            two = domain.levels == 2
+            sheet = _sheet(pictures)
+            found[f"{name}, a file each"] = sum(encode(picture, two) for picture in pictures)
+            if max(sheet.shape) <= LARGEST_SIDE:
+                found[f"{name}, one sheet"] = encode(sheet, two)
+    found["xz -9"] = min(len(lzma.compress(part.tobytes(), preset=9)) for part in (content, packed))
+    return found
+
+
+def _sheet(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``(N, H, W, C)`` tiled into one picture near to a square, black where none is left."""
+    count, height, width, channels = pictures.shape
+    columns = max(1, round(math.sqrt(count * height / width)))
+    rows = math.ceil(count / columns)
+    tiles = np.zeros((rows * columns, height, width, channels), np.uint8)
+    tiles[:count] = pictures
+    tiled = tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return tiled.reshape(rows * height, columns * width, channels)
+
+
+def _image(picture: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+
+
+def _png(picture: NDArray[np.uint8], two_levels: bool) -> int:
+    out, image = io.BytesIO(), _image(picture)
+    (image.convert("1") if two_levels and image.mode == "L" else image).save(out, "PNG", optimize=True)
+    return len(out.getbuffer())
+
+
+def _webp(picture: NDArray[np.uint8], two_levels: bool) -> int:
+    out = io.BytesIO()
+    _image(picture).save(out, "WEBP", lossless=True, quality=100, method=6)
+    return len(out.getbuffer())
