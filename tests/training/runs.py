@@ -18,12 +18,21 @@ SETTINGS = {
     "ddpm": ["--timesteps", "10"],
     "dcgan": [],
     "point_diffusion": ["--timesteps", "10"],
+    "made": ["--hidden", "32"],
+    "deep_nade": ["--hidden", "32"],
+    "pixelcnn": ["--features", "8", "--blocks", "2"],
+    "gated_pixelcnn": ["--features", "8"],
+    "nice": [],
+    "glow": ["--dequantization", "variational"],
+    "maf": [],
+    "spline_flow": [],
 }
+DATA = {"point_diffusion": "furniture", "maf": "moons", "spline_flow": "moons"}  # the others: digits
 
 
 def command(model: str, out: Path, *more: str, processes: int = 1, steps: int = STEPS) -> list[str]:
     """``genus train`` of a small run that saves after every step; under torchrun for more than one process."""
-    data = "furniture" if model == "point_diffusion" else "digits"
+    data = DATA.get(model, "digits")
     start = [sys.executable, "-m"]
     if processes > 1:
         start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m"]

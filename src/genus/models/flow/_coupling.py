@@ -68,15 +68,46 @@ class AffineCoupling(nn.Module):
         return (z - t) * (-s).exp()
 
 
+class AdditiveCoupling(nn.Module):
+    """z = x where the mask is 1, and x + t elsewhere; t sees the masked x only. The volume stays.
+
+    mask: 0/1, of a shape that broadcasts to one datum. network: maps a masked x (and labels)
+    to its shape (NICE, equation 9).
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor, network: nn.Module):
+        super().__init__()
+        self.register_buffer("mask", mask.float().clone(), persistent=False)
+        self.network = network
+
+    def _shift(self, x: Tensor, label: Tensor | None) -> Tensor:
+        return (1 - self.mask) * self.network(x * self.mask, label).to(x.dtype)
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x -> z of the same shape, and log |det dz/dx| = 0, ``(B,)``."""
+        return x + self._shift(x, label), x.new_zeros(len(x))
+
+    def inverse(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """z -> x."""
+        return z - self._shift(z, label)
+
+
 class Couplings(nn.Module):
     """A chain of couplings. ``masks``: which entries each one reads; the others it moves."""
 
-    def __init__(self, masks: Sequence[Tensor], networks: Sequence[nn.Module]):
+    def __init__(
+        self,
+        masks: Sequence[Tensor],
+        networks: Sequence[nn.Module],
+        kind: type[AffineCoupling] | type[AdditiveCoupling] = AffineCoupling,
+    ):
         super().__init__()
-        self.steps = nn.ModuleList(AffineCoupling(m, net) for m, net in zip(masks, networks, strict=True))
+        self.steps = nn.ModuleList(kind(mask, net) for mask, net in zip(masks, networks, strict=True))
 
     def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x -> z and log |det dz/dx|, ``(B,)``."""
+        """x -> z and log |det dz/dx|, ``(B,)``; ``label`` is whatever else the networks read."""
         log_det = x.new_zeros(len(x))
         for step in self.steps:
             x, more = step(x, label)
@@ -88,6 +119,12 @@ class Couplings(nn.Module):
         for step in list(self.steps)[::-1]:
             z = step.inverse(z, label)  # type: ignore[operator]
         return z
+
+
+def checkerboard(shape: tuple[int, int, int]) -> Tensor:
+    """0 and 1 in turn over the pixels, ``(1, C, H, W)``; all channels of a pixel are alike."""
+    _, height, width = shape
+    return ((torch.arange(height)[:, None] + torch.arange(width)) % 2).float().expand(1, *shape)
 
 
 def squeeze(x: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ the channels; after each scale half of what is left becomes latent and the rest 
 the resolution. Sides that are odd stay as they are, so any size works. Vectors are coupled in
 random halves.
 
-The density of vectors is exact, in the table's own units. Pictures are integers: uniform noise
-fills their cells, a logit removes the ends, and what remains is a bound, the tighter the more
-noise draws it averages. `likelihood` is worked out from these two parts.
+The density of vectors is exact, in the table's own units. Pictures are integers: noise, uniform
+or learned (`--dequantization variational`), fills their cells, a logit removes the ends, and
+what remains is a bound, the tighter the more noise draws it averages. `likelihood` is worked out from these two parts.
 
 What differs from the paper: each scale squeezes *first*. A checkerboard of the picture is a set
 of two of the four channels, so the couplings are the same, but their networks see the picture
@@ -29,30 +29,14 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from genus.contract import (
-    Batch,
-    GenerativeModel,
-    HasLatents,
-    HasLogProb,
-    IsConditional,
-    Likelihood,
-    Losses,
-    Split,
-    Symptom,
-    check_condition,
-    weakest,
-)
-from genus.domain import Domain, Grid, Label, Vectors
-from genus.models.flow import _symptoms
-from genus.models.flow._coupling import Couplings, Standardise, squeeze, unsqueeze
-from genus.models.flow._dequantization import UniformDequantization
+from genus.contract import Likelihood
+from genus.domain import Domain, Grid, Vectors
+from genus.models.flow._coupling import Couplings, Standardise, checkerboard, squeeze, unsqueeze
+from genus.models.flow._dequantization import Kind, make_dequantization
+from genus.models.flow._flow import Flow
 from genus.nn.residual import ResidualConvNet, ResidualMLP
-from genus.prob import gaussian, noise
-from genus.prob.reduce import logmeanexp
+from genus.prob import noise
 from genus.recipe import Recipe
-
-STANDARDISE_ON = 4096  # training data whose mean and spread are taken
-LOOKED_AT = 16  # validation data that are sent to and fro in search of symptoms
 
 
 class Scale(nn.Module):
@@ -64,13 +48,13 @@ class Scale(nn.Module):
         super().__init__()
         channels, height, width = shape
         self.squeezes = height % 2 == 0 and width % 2 == 0
-        checkerboard = ((torch.arange(height)[:, None] + torch.arange(width)) % 2).float().expand(1, *shape)
+        board = checkerboard(shape)
         if self.squeezes:
-            checkerboard = squeeze(checkerboard)
-        channels, height, width = checkerboard.shape[1:]
+            board = squeeze(board)
+        channels, height, width = board.shape[1:]
         halves = (torch.arange(channels) < channels // 2).float()[:, None, None].expand(channels, height, width)
         # the first half of the couplings take checkerboards, the second half channels, where there are such
-        kinds = [kind for kind in (checkerboard[0], halves) if 0 < kind.sum() < kind.numel()]
+        kinds = [kind for kind in (board[0], halves) if 0 < kind.sum() < kind.numel()]
         masks = [kinds[k * len(kinds) // couplings] for k in range(couplings)]
         # alternate; the last one moves the channels that go, by what stays: a learned prior for them
         masks = [mask if (couplings - k) % 2 else 1 - mask for k, mask in enumerate(masks)]
@@ -160,7 +144,7 @@ class VectorFlow(nn.Module):
         return self.standardise.inverse(self.couplings.inverse(z, label))
 
 
-class RealNVP(GenerativeModel, HasLogProb, HasLatents, IsConditional):
+class RealNVP(Flow):
     """A flow of affine couplings over pictures or vectors.
 
     Args:
@@ -169,10 +153,12 @@ class RealNVP(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         blocks: residual blocks of each coupling's network.
         scales: resolutions of a picture; an odd side ends them early. Vectors have no scales.
         alpha: how far the logit of a picture stays away from 0 and 1, in (0, 0.5); the paper's is 0.05.
+        dequantization: what fills the cells of integers: uniform noise, or variational, learned with the rest.
     """
 
     paper = "Dinh, Sohl-Dickstein, Bengio (2017). Density estimation using Real NVP. https://arxiv.org/abs/1605.08803"
     domains = (Grid, Vectors)
+    cure = "Try a lower --learning-rate, a smaller --clip-norm or fewer --couplings."
     recipes = {  # noqa: RUF012
         "quick": Recipe(
             learning_rate=2e-3,
@@ -224,30 +210,22 @@ class RealNVP(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         blocks: int = 1,
         scales: int = 3,
         alpha: float = 1e-5,
+        dequantization: Kind = "uniform",
     ):
         super().__init__(domain, condition)
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"realnvp can be conditioned on a class label; got {condition}.")
         if couplings < 2:
             raise ValueError(f"couplings: expected at least 2, so that every entry is moved; got {couplings}.")
         if min(hidden, scales) < 1 or blocks < 0:
             raise ValueError(f"expected hidden >= 1, scales >= 1, blocks >= 0; got {hidden}, {scales}, {blocks}.")
-        classes = condition.count if isinstance(condition, Label) else 0
-        self.dequantization: UniformDequantization | None = None
-        self.flow: PictureFlow | VectorFlow
+        sizes = {"couplings": couplings, "hidden": hidden, "blocks": blocks, "classes": self.classes}
+        self.dequantization = None
         if isinstance(domain, Grid):
-            self.dequantization = UniformDequantization(domain.levels, alpha)
             channels, height, width = domain.shape
-            self.flow = PictureFlow(
-                (channels, height, width),
-                scales=scales,
-                couplings=couplings,
-                hidden=hidden,
-                blocks=blocks,
-                classes=classes,
-            )
+            shape = (channels, height, width)
+            self.dequantization = make_dequantization(dequantization, domain.levels, alpha, shape, hidden)
+            self.flow = PictureFlow(shape, scales=scales, **sizes)
         else:
-            self.flow = VectorFlow(domain.num_dims, couplings=couplings, hidden=hidden, blocks=blocks, classes=classes)
+            self.flow = VectorFlow(domain.num_dims, **sizes)
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:
@@ -260,98 +238,3 @@ class RealNVP(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, couplings=4, hidden=8, scales=2)
-
-    @property
-    def likelihood(self) -> Likelihood:
-        return weakest(part.likelihood for part in (self.dequantization, self.flow) if part is not None)
-
-    def initialise(self, split: Split) -> None:
-        """Standardise to the training data."""
-        count = min(len(split), STANDARDISE_ON)
-        generator = noise.stream("realnvp", "initialise")
-        x = split.batch(torch.arange(count) * len(split) // count, generator).x.to(self.device)
-        self.flow.standardise.fit(self.continuous(x, generator)[0])
-
-    def continuous(
-        self, x: Tensor, generator: torch.Generator | None = None, u: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Data as the flow sees them, with the log-determinant of getting there.
-
-        u: the dequantization noise in [0, 1); drawn unless given.
-        """
-        dtype = self.flow.standardise.mean.dtype
-        if self.dequantization is None:
-            return x.to(dtype), torch.zeros(len(x), dtype=dtype, device=x.device)
-        if u is None:
-            u = noise.uniform(tuple(x.shape), generator, x.device)
-        return self.dequantization(x, u.to(dtype))
-
-    def terms(self, x: Tensor, label: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """log N(z; 0, I) and the log-determinant of the whole map, ``(B,)`` each, at one draw of the noise."""
-        y, dequantized = self.continuous(x, generator)
-        z, log_det = self.flow(y, label)
-        return gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1), dequantized + log_det
-
-    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        prior, log_det = self.terms(batch.x, batch.condition, generator)
-        return {"loss": -prior - log_det, "prior": -prior, "log_det": log_det}
-
-    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
-        x, condition = batch.x[:LOOKED_AT], None if batch.condition is None else batch.condition[:LOOKED_AT]
-        y, _ = self.continuous(x, generator)
-        back = self.flow.inverse(self.flow(y, condition)[0], condition)
-        cure = "Try a lower --learning-rate, a smaller --clip-norm or fewer --couplings."
-        if self.dequantization is None:
-            cure += " A column that follows from others stretches a flow without end: drop it or add noise to it."
-        return _symptoms.lost_invertibility(y, back, self.flow.standardise.std, cure)
-
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
-        if num_samples < 1:
-            raise ValueError(f"num_samples: expected at least 1; got {num_samples}.")
-        draws = num_samples if self.dequantization is not None else 1  # an exact density has nothing to average
-        log_w = torch.stack([torch.add(*self.terms(x, condition, generator)) for _ in range(draws)])
-        return logmeanexp(log_w).to(log_w.dtype)
-
-    @torch.no_grad()
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        """Latents ``(B, D)``; integers are taken at the middle of their cells."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
-        y, _ = self.continuous(x, u=torch.full(tuple(x.shape), 0.5, device=x.device))
-        return self.flow(y, condition)[0]
-
-    @torch.no_grad()
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        """Data from latents ``(B, D)``; integers are the cells in which the flow ends."""
-        if z.ndim != 2 or z.shape[1] != self.domain.num_dims:
-            raise ValueError(f"z: expected shape (B, {self.domain.num_dims}); got {tuple(z.shape)}.")
-        check_condition(self, condition, len(z))
-        y = self.flow.inverse(z.to(self.flow.standardise.mean.dtype), condition)
-        return y if self.dequantization is None else self.dequantization.inverse(y).to(self.domain.dtype)
-
-    def sample(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw latents and decode them.
-
-        Args:
-            temperature: factor on the latent noise, >= 0; below 1 gives likelier, less varied data.
-        """
-        if temperature < 0:
-            raise ValueError(f"temperature: expected a number >= 0; got {temperature}.")
-        z = noise.normal((count, self.domain.num_dims), generator, self.device)
-        return self.decode(temperature * z, condition=condition)

@@ -1,0 +1,260 @@
+"""Pictures in raster order: masked convolutions, and sampling that computes one position a step.
+
+The order is row by row, pixel by pixel, and within a pixel channel by channel (R, then G given R,
+then B given R and G). A model sees a picture as *planes*: its channels scaled to [-1, 1], and one
+plane that is 0 inside the picture and 1 outside, so that a border never looks like a grey value.
+
+A full pass gives the logits of all entries at once, for training and scoring. Sampling needs one
+entry at a time; `Memory` keeps what each convolution has read, so a step costs one position, not
+one picture.
+"""
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genus.contract import (
+    Batch,
+    GenerativeModel,
+    HasLogProb,
+    IsConditional,
+    IsEditable,
+    Likelihood,
+    Losses,
+    check_condition,
+    name_of,
+)
+from genus.domain import Domain, Grid, Label
+from genus.prob import noise
+
+Choose = Callable[[Tensor, int, int, int], Tensor]
+"""From the logits ``(B, width)`` of entry (channel, row, column), its values ``(B,)``."""
+
+OUTSIDE = 1.0  # what all planes hold outside of the picture
+
+
+def groups_of(features: int, channels: int) -> Tensor:
+    """Which channel's group each feature belongs to: ``channels`` blocks of about the same size."""
+    return torch.arange(features) * channels // features
+
+
+def planes_groups(channels: int) -> Tensor:
+    """The groups of a picture's planes; the last plane is constant at an own position, so any group does."""
+    return torch.arange(channels + 1).clamp(max=channels - 1)
+
+
+def group_mask(inputs: Tensor, outputs: Tensor, *, strict: bool = False) -> Tensor:
+    """Which input an output may read at its own position: the groups up to its own, ``(outputs, inputs)``.
+
+    strict: its own group not ("mask A", for the first layer, whose inputs are the entries themselves).
+    """
+    return inputs < outputs.unsqueeze(1) if strict else inputs <= outputs.unsqueeze(1)
+
+
+class MaskedConv(nn.Conv2d):
+    """A convolution that keeps the size, and reads ``above`` rows, and of its own row what came before.
+
+    own: `group_mask` of the own position; the positions to its right are not read. None for inputs
+    that know nothing of their own row (the vertical stack's): all of the kernel is read.
+    shift: rows by which the input is moved down first; 1 leaves the own row out.
+    """
+
+    mask: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        above: int = 0,
+        left: int = 0,
+        right: int = 0,
+        *,
+        own: Tensor | None = None,
+        dilation: int = 1,
+        shift: int = 0,
+    ):
+        super().__init__(inputs, outputs, (above + 1, left + 1 + right), dilation=dilation)
+        self.pad = (left * dilation, right * dilation, above * dilation + shift, -shift)
+        mask = torch.ones_like(self.weight)
+        if own is not None:
+            mask[:, :, -1, left] = own.to(mask.dtype)
+            mask[:, :, -1, left + 1 :] = 0
+        self.register_buffer("mask", mask, persistent=False)
+
+    @property
+    def masked(self) -> Tensor:
+        """The weights that count."""
+        return self.weight * self.mask
+
+    def at_once(self) -> tuple[Tensor, Tensor]:
+        """Matrix ``(taps * inputs, outputs)`` and bias that make an output of all that it reads."""
+        return self.masked.permute(2, 3, 1, 0).reshape(-1, self.out_channels).contiguous(), self.bias
+
+    def forward(self, x: Tensor, outside: float = 0.0) -> Tensor:
+        """``(B, inputs, H, W)`` -> ``(B, outputs, H, W)``; beyond the border, inputs are ``outside``."""
+        padded = F.pad(x, self.pad, value=outside) if any(self.pad) else x
+        return F.conv2d(padded, self.masked, self.bias, dilation=self.dilation)
+
+
+class Memory:
+    """The inputs of a `MaskedConv` as far as they are known, and its output at one place of them."""
+
+    def __init__(self, conv: MaskedConv, count: int, size: tuple[int, ...], outside: float = 0.0):
+        left, right, self.top, _ = conv.pad
+        self.left, self.step = left, int(conv.dilation[0])
+        self.span = tuple((k - 1) * self.step + 1 for k in conv.kernel_size)
+        self.weight = conv.masked
+        self.matrix, self.bias = conv.at_once()
+        shape = (count, size[0] + self.top, size[1] + left + right, conv.in_channels)
+        self.inputs = self.weight.new_full(shape, outside)
+
+    def put(self, value: Tensor, row: int, column: int) -> None:
+        """Inputs ``(B, inputs)`` of one position."""
+        self.inputs[:, self.top + row, self.left + column] = value
+
+    def put_row(self, values: Tensor, row: int) -> None:
+        """Inputs ``(B, W, inputs)`` of one row."""
+        self.inputs[:, self.top + row, self.left : self.left + values.shape[1]] = values
+
+    def at(self, row: int, column: int, start: Tensor | None = None) -> Tensor:
+        """Output ``(B, outputs)`` at one position; ``start`` (same shape) stands in for the bias."""
+        height, width = self.span
+        patch = self.inputs[:, row : row + height : self.step, column : column + width : self.step].flatten(1)
+        return torch.addmm(self.bias if start is None else start, patch, self.matrix)
+
+    def row(self, row: int) -> Tensor:
+        """Outputs ``(B, W, outputs)`` of one row."""
+        rows = self.inputs[:, row : row + self.span[0]].permute(0, 3, 1, 2)
+        return F.conv2d(rows, self.weight, self.bias, dilation=self.step).squeeze(2).mT
+
+
+class Walker(Protocol):
+    """A model's state on its way through the pictures."""
+
+    def outputs(self, row: int, column: int) -> Tensor:
+        """Logits ``(B, channels * width)`` of a pixel; right for a channel once those before it are put."""
+        ...
+
+    def put(self, planes: Tensor, row: int, column: int) -> None:
+        """Tell the planes ``(B, channels + 1)`` of a pixel."""
+        ...
+
+
+class RasterModel(GenerativeModel, HasLogProb, IsConditional, IsEditable):
+    """A model of pictures entry by entry; subclasses give the full pass and the `Walker`."""
+
+    domains = (Grid,)
+    domain: Grid
+
+    def __init__(self, domain: Grid, condition: Domain | None = None):
+        super().__init__(domain, condition)
+        if condition is not None and not isinstance(condition, Label):
+            raise ValueError(f"{name_of(self)} can be conditioned on a label only; got {condition}.")
+        self.width = 1 if domain.levels == 2 else domain.levels  # logits of an entry
+        self.labels = condition.count if condition is not None else 0
+
+    @classmethod
+    def refuses(cls, domain: Domain) -> str | None:
+        if isinstance(domain, Grid) and len(domain.size) != 2:
+            return f"{name_of(cls)} models pictures, grids of two axes; got {domain}."
+        return super().refuses(domain)
+
+    @abstractmethod
+    def full_pass(self, planes: Tensor, condition: Tensor | None) -> Tensor:
+        """Planes ``(B, channels + 1, H, W)`` -> logits ``(B, channels * width, H, W)``."""
+
+    @abstractmethod
+    def walker(self, count: int, condition: Tensor | None) -> Walker:
+        """The start of a walk through ``count`` pictures."""
+
+    @property
+    def likelihood(self) -> Likelihood:
+        return Likelihood.EXACT
+
+    def planes(self, x: Tensor) -> Tensor:
+        """Raw entries ``(B, channels, ...)`` as the network sees them: ``(B, channels + 1, ...)``."""
+        scaled = x.to(next(self.parameters()).dtype) * (2 / (self.domain.levels - 1)) - 1
+        return torch.cat([scaled, torch.zeros_like(scaled[:, :1])], 1)
+
+    def logits(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Of each entry given those before it: ``(B, channels, width, H, W)``, width 1 for two levels."""
+        self.domain.check(x)
+        check_condition(self, condition, len(x))
+        planes = self.planes(x).contiguous(memory_format=torch.channels_last)
+        outputs = self.full_pass(planes, condition).to(planes.dtype)  # out of autocast
+        return outputs.unflatten(1, (self.domain.channels, self.width))
+
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        condition: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        logits, target = self.logits(x, condition), x.unsqueeze(2)
+        if self.width == 1:
+            nats = -F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+        else:
+            nats = logits.log_softmax(2).gather(2, target.long())
+        return nats.flatten(1).sum(1)
+
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        return {"loss": -self.log_prob(batch.x, condition=batch.condition)}
+
+    @torch.no_grad()
+    def walk(self, count: int, condition: Tensor | None, choose: Choose) -> Tensor:
+        """Visit every entry in order, and let ``choose`` say what it is."""
+        check_condition(self, condition, count)
+        channels, walker = self.domain.channels, self.walker(count, condition)
+        x = torch.zeros(count, *self.domain.shape, dtype=self.domain.dtype, device=self.device)
+        for row, column in itertools.product(*map(range, self.domain.size)):
+            pixel = x[:, :, row, column]
+            for channel in range(channels):
+                logits = walker.outputs(row, column).view(count, channels, self.width)[:, channel]
+                pixel[:, channel] = choose(logits, channel, row, column)
+                walker.put(self.planes(pixel), row, column)
+        return x
+
+    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Values ``(B,)`` from the logits ``(B, width)`` of one entry."""
+        if self.width == 1:
+            return noise.bernoulli(logits.squeeze(1).sigmoid(), generator)
+        return noise.categorical(logits, generator)
+
+    def sample(
+        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Entry by entry, each step at the cost of one position."""
+        return self.walk(count, condition, lambda logits, *_: self.draw(logits, generator))
+
+    def edit(
+        self,
+        x: Tensor,
+        keep: Tensor,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Redraw in raster order, given what was kept *before* an entry.
+
+        A draw from p(rest | kept) where the kept entries come first in raster order (an upper half);
+        elsewhere what is kept later is in the picture, but no entry before it knows of it.
+        """
+        self.domain.check(x)
+        if keep.shape != x.shape or keep.dtype != torch.bool:
+            raise ValueError(
+                f"keep: expected booleans of x's shape {tuple(x.shape)}; got {keep.dtype} {tuple(keep.shape)}."
+            )
+
+        def choose(logits: Tensor, channel: int, row: int, column: int) -> Tensor:
+            drawn = self.draw(logits, generator).to(x.dtype)
+            return torch.where(keep[:, channel, row, column], x[:, channel, row, column], drawn)
+
+        return self.walk(len(x), condition, choose)

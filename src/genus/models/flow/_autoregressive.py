@@ -1,0 +1,104 @@
+"""Masked autoregressive steps: each column is transformed given the columns before it.
+
+z_i = T(x_i; parameters read from x_1 .. x_{i-1}), so the Jacobian is triangular and one pass of a
+masked network gives the density (MADE, Germain et al. 2015, https://arxiv.org/abs/1502.03509).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.models.flow._tabular import Transform, columns_first
+from genus.nn.residual import zero
+
+
+class MaskedLinear(nn.Linear):
+    """A linear layer with some of its connections cut."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor):
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask.float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, in)`` -> ``(B, out)``."""
+        return F.linear(x, self.weight * self.mask, self.bias)
+
+
+class MaskedMLP(nn.Module):
+    """``size`` outputs for each of D columns that depend on earlier columns (and a label) only.
+
+    A hidden unit of degree m reads columns 1 .. m; the outputs of column i read units of degree < i. The
+    units are sorted by degree: whatever column i needs is a prefix of each layer, and `in_turn` uses that.
+
+    features: D. size: outputs a column. hidden, depth: units of a layer, and hidden layers. classes:
+    labels whose embedding is added to the first layer; 0 for none. The last layer starts at zero.
+    """
+
+    def __init__(self, features: int, size: int, *, hidden: int, depth: int, classes: int = 0):
+        super().__init__()
+        self.features, self.size = features, size
+        lowest = 0 if classes else 1  # units of degree 0 read the label alone
+        degrees = lowest + torch.arange(hidden) * (features - lowest) // hidden
+        column = torch.arange(features)
+        masks = [degrees[:, None] > column, *[degrees[:, None] >= degrees] * (depth - 1)]
+        self.layers: Sequence[MaskedLinear] = nn.ModuleList(map(MaskedLinear, masks))  # type: ignore[assignment]
+        self.last = MaskedLinear((column[:, None] >= degrees).repeat(size, 1))
+        zero(self.last)
+        self.label: nn.Embedding | None = nn.Embedding(classes, hidden) if classes else None
+        self.ends = [int((degrees <= i).sum()) for i in range(features)]  # units that column i may read
+
+    def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+        """``(B, D)`` -> ``(B, size * D)``, the outputs of one kind beside each other."""
+        for k, layer in enumerate(self.layers):
+            x = layer(x)
+            if k == 0 and self.label is not None:
+                x = x + self.label(label)
+            x = F.relu(x)
+        return self.last(x)
+
+    def in_turn(self, fill: Callable[[int, Tensor], Tensor], count: int, label: Tensor | None) -> Tensor:
+        """``(B, D)``, column by column: ``fill(i, outputs (size, 1, B))`` gives column i as ``(1, B)``.
+
+        Every unit is worked out once, as soon as the columns that it reads are there: the whole costs
+        one pass, not D.
+        """
+        weight = self.last.weight.view(self.size, self.features, -1)
+        bias = self.last.bias.view(self.size, self.features, 1)
+        x = weight.new_empty(self.features, count)
+        hidden = [weight.new_empty(weight.shape[2], count) for _ in self.layers]
+        start = 0
+        for i, end in enumerate(self.ends):
+            below = x[:i]
+            for k, (layer, units) in enumerate(zip(self.layers, hidden, strict=True)):
+                fresh = torch.addmm(layer.bias[start:end, None], layer.weight[start:end, : len(below)], below)
+                if k == 0 and self.label is not None:
+                    fresh = fresh + self.label.weight[:, start:end].t()[:, label]
+                units[start:end] = F.relu(fresh)
+                below = units[:end]
+            x[i] = fill(i, (weight[:, i, :end] @ below + bias[:, i])[:, None])[0]
+            start = end
+        return x.t()
+
+
+class Autoregressive(nn.Module):
+    """A step of a flow: ``transform`` on every column, its parameters read from the columns before."""
+
+    def __init__(self, features: int, transform: Transform, *, hidden: int, depth: int, classes: int):
+        super().__init__()
+        self.transform = transform
+        self.network = MaskedMLP(features, transform.size, hidden=hidden, depth=depth, classes=classes)
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x -> z of the same shape, and log |det dz/dx|, ``(B,)``; all columns at once."""
+        raw = self.network(x, label).to(x.dtype)  # whatever the network computes in
+        z, log_slope = self.transform(x.t(), columns_first(raw, self.transform.size))
+        return z.t(), log_slope.sum(0)
+
+    @torch.no_grad()
+    def inverse(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """z -> x, a column at a time."""
+        return self.network.in_turn(lambda i, raw: self.transform.inverse(z.t()[i : i + 1], raw), len(z), label)

@@ -1,0 +1,163 @@
+"""What all flows do alike: the density of the noise, plus the log-determinant of getting there."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from genus.contract import (
+    Batch,
+    GenerativeModel,
+    HasLatents,
+    HasLogProb,
+    IsConditional,
+    Likelihood,
+    Losses,
+    Split,
+    Symptom,
+    check_condition,
+    name_of,
+    weakest,
+)
+from genus.domain import Domain, Label
+from genus.models.flow import _symptoms
+from genus.models.flow._coupling import Standardise
+from genus.models.flow._dequantization import UniformDequantization
+from genus.prob import gaussian, noise
+from genus.prob.reduce import logmeanexp
+
+STANDARDISE_ON = 4096  # training data whose mean and spread are taken
+LOOKED_AT = 16  # validation data that are sent to and fro in search of symptoms
+
+
+class Bijection(Protocol):
+    """Unbounded data ``(B, ...)`` <-> latents ``(B, D)``, with the label read on the way."""
+
+    standardise: Standardise
+    likelihood: Likelihood
+
+    def __call__(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x -> z and log |det dz/dx|, ``(B,)``."""
+        ...
+
+    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """z -> x."""
+        ...
+
+
+class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
+    """A model that is a bijection to standard normal noise, after dequantization where data are integers.
+
+    log p(x) = log N(f(y); 0, I) + log |det df/dy| + log |dy/du|,   y = x itself or x + u, stretched
+
+    Subclasses set ``flow`` and, for grids, ``dequantization`` (else None).
+    """
+
+    flow: Bijection
+    dequantization: UniformDequantization | None
+    cure = "Try a lower --learning-rate or a smaller --clip-norm."
+
+    def __init__(self, domain: Domain, condition: Domain | None = None):
+        super().__init__(domain, condition)
+        if condition is not None and not isinstance(condition, Label):
+            raise ValueError(f"{name_of(self)} can be conditioned on a class label; got {condition}.")
+        self.classes = condition.count if isinstance(condition, Label) else 0
+
+    @property
+    def likelihood(self) -> Likelihood:
+        return weakest(part.likelihood for part in (self.dequantization, self.flow) if part is not None)
+
+    @torch.no_grad()
+    def initialise(self, split: Split) -> None:
+        """Standardise to the training data."""
+        batch, generator = self.some(split, STANDARDISE_ON)
+        self.flow.standardise.fit(self.continuous(batch.x, generator)[0])
+
+    def some(self, split: Split, count: int) -> tuple[Batch, torch.Generator]:
+        """``count`` items spread evenly over a split, and the generator for their noise."""
+        count, generator = min(len(split), count), noise.stream(name_of(self), "initialise")
+        return split.batch(torch.arange(count) * len(split) // count, generator).to(self.device), generator
+
+    def continuous(
+        self, x: Tensor, generator: torch.Generator | None = None, u: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Data as the flow sees them, with the log-determinant of getting there.
+
+        u: the uniform numbers in [0, 1) of the dequantization; drawn unless given.
+        """
+        dtype = self.flow.standardise.mean.dtype
+        if self.dequantization is None:
+            return x.to(dtype), torch.zeros(len(x), dtype=dtype, device=x.device)
+        if u is None:
+            u = self.dequantization.draw(x, generator)
+        return self.dequantization(x, u.to(dtype))
+
+    def terms(self, x: Tensor, label: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """log N(z; 0, I) and the log-determinant of the whole map, ``(B,)`` each, at one draw of the noise."""
+        y, dequantized = self.continuous(x, generator)
+        z, log_det = self.flow(y, label)
+        return gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1), dequantized + log_det
+
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        prior, log_det = self.terms(batch.x, batch.condition, generator)
+        return {"loss": -prior - log_det, "prior": -prior, "log_det": log_det}
+
+    def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
+        x, condition = batch.x[:LOOKED_AT], None if batch.condition is None else batch.condition[:LOOKED_AT]
+        y, _ = self.continuous(x, generator)
+        back = self.flow.inverse(self.flow(y, condition)[0], condition)
+        cure = self.cure
+        if self.dequantization is None:
+            cure += " A column that follows from others stretches a flow without end: drop it or add noise to it."
+        return _symptoms.lost_invertibility(y, back, self.flow.standardise.std, cure)
+
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        condition: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        self.domain.check(x)
+        check_condition(self, condition, len(x))
+        if num_samples < 1:
+            raise ValueError(f"num_samples: expected at least 1; got {num_samples}.")
+        draws = num_samples if self.dequantization is not None else 1  # an exact density has nothing to average
+        log_w = torch.stack([torch.add(*self.terms(x, condition, generator)) for _ in range(draws)])
+        return logmeanexp(log_w).to(log_w.dtype)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """Latents ``(B, D)``; integers are taken at the middle of their cells."""
+        self.domain.check(x)
+        check_condition(self, condition, len(x))
+        y, _ = self.continuous(x, u=torch.full(tuple(x.shape), 0.5, device=x.device))
+        return self.flow(y, condition)[0]
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """Data from latents ``(B, D)``; integers are the cells in which the flow ends."""
+        if z.ndim != 2 or z.shape[1] != self.domain.num_dims:
+            raise ValueError(f"z: expected shape (B, {self.domain.num_dims}); got {tuple(z.shape)}.")
+        check_condition(self, condition, len(z))
+        y = self.flow.inverse(z.to(self.flow.standardise.mean.dtype), condition)
+        return y if self.dequantization is None else self.dequantization.inverse(y).to(self.domain.dtype)
+
+    def sample(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw latents and decode them.
+
+        Args:
+            temperature: factor on the latent noise, >= 0; below 1 gives likelier, less varied data.
+        """
+        if temperature < 0:
+            raise ValueError(f"temperature: expected a number >= 0; got {temperature}.")
+        z = noise.normal((count, self.domain.num_dims), generator, self.device)
+        return self.decode(temperature * z, condition=condition)
