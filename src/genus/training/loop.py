@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from genus import registry
 from genus.contract import FitsInClosedForm, GenerativeModel, Split
 from genus.data import Source, open_source
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.training import checkpoint, hardware, lock
-from genus.training.config import RunConfig, read_config
+from genus.training.config import RunConfig
 from genus.training.documents import read_document
 from genus.training.environment import environment, note
 from genus.training.parallel import Team
@@ -83,12 +84,13 @@ def _claim(folder: Path, config: RunConfig, source: Source) -> None:
         write_json(folder / "data.json", described)
         write_json(file, config.model_dump(mode="json"))
         return
-    difference = read_config(file).difference(config)
+    run = Run(folder)
+    difference = run.config.difference(config)
     if difference:
         raise CheckpointError(
             f"{folder} holds another run ({'; '.join(difference)}). Give another --out, or the same settings to resume."
         )
-    if Run(folder).described.fingerprint != source.fingerprint:
+    if run.described.fingerprint != source.fingerprint:
         raise CheckpointError(f"{folder}: the data of {source.name} changed since this run began; give another --out.")
 
 
@@ -101,11 +103,10 @@ def _fit_or_descend(config: RunConfig, source: Source, folder: Path, team: Team,
         model = build(config, source.domain, condition).to(team.device)
         return Session(config, train_split, validation, model, steps, team)
 
-    model = build(config, source.domain, condition)
-    if isinstance(model, FitsInClosedForm):
-        fitted: GenerativeModel = model
+    if issubclass(registry.get(config.model), FitsInClosedForm):
+        model = build(config, source.domain, condition)
         with display(1, quiet=quiet) as shown:
-            team.lead(lambda: _fit(fitted, train_split, folder, shown.say, strict))
+            team.lead(lambda: _fit(model, train_split, folder, shown.say, strict))
         return
     steps = _planned_steps(config, folder, make, team)
     with display(steps, quiet=quiet) as shown, asked_to_stop() as stop:

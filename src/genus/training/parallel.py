@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from genus.errors import GenusError, SettingsError
+from genus.training.hardware import best_device
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Team:
 
     def __init__(self) -> None:
         self.rank, self.size = 0, int(os.environ.get("WORLD_SIZE", "1"))
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
         self._versions: dict[str, tuple[int, int]] = {}
         if self.size > 1:
             if self.device.type == "cuda":
