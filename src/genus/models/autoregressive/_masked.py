@@ -30,6 +30,7 @@ from genus.contract import (
     name_of,
 )
 from genus.domain import Domain, Grid, Label
+from genus.models.autoregressive._entries import width_of
 from genus.prob import noise
 
 Choose = Callable[[Tensor, int, int, int], Tensor]
@@ -156,7 +157,7 @@ class RasterModel(GenerativeModel, HasLogProb, IsConditional, IsEditable):
         super().__init__(domain, condition)
         if condition is not None and not isinstance(condition, Label):
             raise ValueError(f"{name_of(self)} can be conditioned on a label only; got {condition}.")
-        self.width = 1 if domain.levels == 2 else domain.levels  # logits of an entry
+        self.width = width_of(domain)
         self.labels = condition.count if condition is not None else 0
 
     @classmethod

@@ -43,10 +43,10 @@ from genus.contract import (
     Likelihood,
     Losses,
     Split,
-    batches,
     check_condition,
 )
 from genus.domain import Domain, Grid, Label
+from genus.models.autoregressive._entries import log_odds, width_of
 from genus.prob import noise
 from genus.recipe import Recipe
 
@@ -125,7 +125,7 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
         if condition is not None and not isinstance(condition, Label):
             raise ValueError(f"made can be conditioned on a label only; got {condition}.")
         self.orderings, self.dropout, self.one_hot = orderings, dropout, inputs == "one_hot" and domain.levels > 2
-        self.width = 1 if domain.levels == 2 else domain.levels  # logits of an entry
+        self.width = width_of(domain)
         self.inputs = self.width if self.one_hot else 1  # numbers that an entry feeds in
         entries = domain.num_dims
         sizes = [entries * self.inputs, *[hidden] * layers, entries * self.width]
@@ -158,7 +158,7 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:
-        if isinstance(domain, Grid) and domain.num_dims * (domain.levels if domain.levels > 2 else 1) > LARGEST:
+        if isinstance(domain, Grid) and domain.num_dims * width_of(domain) > LARGEST:
             logits = f"{domain.num_dims * domain.levels:,} logits"
             return f"made has a weight per hidden unit and logit: {domain} makes {logits}, over {LARGEST:,}."
         return super().refuses(domain)
@@ -169,12 +169,7 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
 
     def initialise(self, split: Split) -> None:
         """Start the output biases at the data's own (add-one) log-odds, entry by entry."""
-        levels = self.domain.levels
-        counts = torch.ones(self.domain.num_dims, levels)
-        for batch in batches(split, 1000):
-            counts += F.one_hot(batch.x.flatten(1).long(), levels).sum(0)
-        log_p = counts.log() - counts.sum(-1, keepdim=True).log()
-        self.linears[-1].bias.data.copy_((log_p[:, 1:] - log_p[:, :1] if self.width == 1 else log_p).flatten())
+        self.linears[-1].bias.data.copy_(log_odds(split, self.domain).flatten())
 
     @property
     def linears(self) -> list[nn.Linear]:

@@ -36,10 +36,10 @@ from genus.contract import (
     Losses,
     Split,
     Walk,
-    batches,
     check_condition,
 )
 from genus.domain import Domain, Grid, Label
+from genus.models.autoregressive._entries import log_odds, width_of
 from genus.prob import noise
 from genus.recipe import Recipe
 
@@ -112,11 +112,6 @@ def accumulate(a: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None:
     (torch.addcmul if left.shape[-1] == 1 else torch.addmm)(a, left, right, out=out)
 
 
-def width_of(domain: Grid) -> int:
-    """Inputs, and logits, per entry: one for two levels, else one-hot."""
-    return 1 if domain.levels == 2 else domain.levels
-
-
 def slices(count: int, size: int) -> list[slice]:
     """``0 .. count-1`` in consecutive pieces of at most ``size``."""
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
@@ -175,12 +170,7 @@ class NADE(GenerativeModel, HasLogProb, HasConditionals, IsConditional):
 
     def initialise(self, split: Split) -> None:
         """Start the biases b at the data's own (add-one) log-odds, entry by entry."""
-        levels = self.domain.levels
-        counts = torch.ones(self.domain.num_dims, levels)
-        for batch in batches(split, 1000):
-            counts += F.one_hot(batch.x.flatten(1).long(), levels).sum(0)
-        log_p = counts.log() - counts.sum(-1, keepdim=True).log()
-        self.b.data.copy_(log_p[:, 1:] - log_p[:, :1] if self.width == 1 else log_p)
+        self.b.data.copy_(log_odds(split, self.domain))
 
     def first_activation(self, count: int, condition: Tensor | None) -> Tensor:
         """a_1 = c, plus the label's own vector: ``(B, H)``."""

@@ -1,0 +1,22 @@
+"""What autoregressive networks of grids share: how entries are told in logits."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genus.contract import Split, batches
+from genus.domain import Grid
+
+
+def width_of(domain: Grid) -> int:
+    """Logits of an entry: one for two levels, else one a level."""
+    return 1 if domain.levels == 2 else domain.levels
+
+
+def log_odds(split: Split, domain: Grid) -> Tensor:
+    """The data's own (add-one) log-odds, entry by entry: ``(D, width)``, where output biases start."""
+    counts = torch.ones(domain.num_dims, domain.levels)
+    for batch in batches(split, 1000):
+        counts += F.one_hot(batch.x.flatten(1).long(), domain.levels).sum(0)
+    log_p = counts.log() - counts.sum(-1, keepdim=True).log()
+    return log_p[:, 1:] - log_p[:, :1] if width_of(domain) == 1 else log_p
