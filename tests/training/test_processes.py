@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,44 @@ def check_as_one(model: str, folder: Path, processes: int) -> float:
 
 def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     assert check_as_one("vae", tmp_path, 2) < TOLERANCE
+
+
+LEAVING = """
+import atexit, time, torch
+from pathlib import Path
+from genus.training.parallel import Team
+
+def threads():
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            names.append((task / "comm").read_text())
+        except OSError:  # it ended meanwhile
+            pass
+    return sum("gloo" in name for name in names)
+
+def left():
+    deadline = time.monotonic() + 2
+    while threads() and time.monotonic() < deadline:  # a joined thread is listed for a moment
+        time.sleep(0.01)
+    print(f"left: {threads()}\\n", end="")  # one write: the two share a pipe
+
+atexit.register(left)  # runs after what Team registers: last in, first out
+team, layer = Team(), torch.nn.Linear(3, 3)
+torch.optim.AdamW(layer.parameters())
+layer(team.mean(torch.ones(3))).sum().backward()
+print(f"there: {threads()}\\n", end="")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux lists the threads of a process there")
+def test_no_thread_outlives_the_work_of_several(tmp_path: Path) -> None:
+    """A thread of gloo that is alive when the interpreter ends may abort the process."""
+    script = tmp_path / "leaving.py"
+    script.write_text(LEAVING)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    told = finish([*torchrun, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(script)])
+    assert told.count("left: 0") == 2 and told.count("there: ") == 2 and "there: 0" not in told
 
 
 @pytest.mark.slow
