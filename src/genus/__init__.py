@@ -21,11 +21,24 @@ if TYPE_CHECKING:
     from genus.api import load, train
     from genus.contract import Batch
     from genus.data import open_source
-    from genus.domain import Grid, Label, Points, Vectors
+    from genus.domain import Grid, Label, Points, Tokens, Vectors, Waveform
 
-__all__ = ["Batch", "Grid", "Label", "Points", "Vectors", "load", "models", "open_source", "train"]
+__all__ = [
+    "Batch",
+    "Grid",
+    "Label",
+    "Points",
+    "Tokens",
+    "Vectors",
+    "Waveform",
+    "load",
+    "models",
+    "open_source",
+    "train",
+]
 
-_HOME = {"Batch": "contract", "Grid": "domain", "Label": "domain", "Points": "domain", "Vectors": "domain",
+_HOME = {"Batch": "contract", "Grid": "domain", "Label": "domain", "Points": "domain", "Tokens": "domain",
+         "Vectors": "domain", "Waveform": "domain",
          "load": "api", "train": "api", "open_source": "data"}  # fmt: skip
 
 

@@ -158,7 +158,7 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
         """Why this model cannot model ``domain``, as a sentence; None if it can."""
         if isinstance(domain, cls.domains):
             return None
-        return f"{name_of(cls)} models {' and '.join(d.kind for d in cls.domains)} data; got {domain}."
+        return f"{name_of(cls)} models {listed([d.kind for d in cls.domains])} data; got {domain}."
 
     @classmethod
     @abstractmethod
@@ -312,6 +312,11 @@ class FitsInClosedForm(ABC):
 
 
 ROLES: tuple[type, ...] = (HasLogProb, HasConditionals, HasLatents, IsConditional, IsEditable, FitsInClosedForm)
+
+
+def listed(words: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def name_of(model: type | nn.Module) -> str:

@@ -3,7 +3,7 @@
 A *domain* says which shape a datum has and which values it may take. Data sources
 yield a domain, models are built for one, and neither knows more of the other. Models
 take and give data in the domain's own terms ("raw in, raw out"): integers
-``0 .. levels-1`` for grids, the table's own units for vectors, the shape's own
+``0 .. levels-1`` for grids, tokens and sound, the table's own units for vectors, the shape's own
 coordinates for points.
 
 A *condition* (what a datum may come with) is described just as a domain is.
@@ -100,6 +100,84 @@ class Grid(Domain):
 
 
 @dataclass(frozen=True)
+class Tokens(Domain):
+    """Sequences of ``length`` symbols ``0 .. levels-1``: characters of a text, codes, days of weather.
+
+    names: what the symbols stand for, one each, or none.
+    """
+
+    kind: ClassVar[str] = "tokens"
+
+    length: int
+    levels: int = field(default=2)  # a field may implement a property
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(str(name) for name in self.names))
+        if self.length < 1 or self.levels < 2 or (self.names and len(self.names) != self.levels):
+            raise ValueError(f"tokens need length >= 1, levels >= 2 and as many names, or none; got {self!r}.")
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return torch.uint8 if self.levels <= 256 else torch.int64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def __str__(self) -> str:
+        return f"sequences of {self.length} tokens, {self.levels} symbols"
+
+
+@dataclass(frozen=True)
+class Waveform(Domain):
+    """Sound: ``length`` samples, ``rate`` of them a second, as codes ``0 .. levels-1`` of a mu-law
+    compander (ITU-T G.711's curve; fine steps for quiet samples, coarse ones for loud).
+
+    The codes are the data: a likelihood is of codes, and bits/dim are bits a sample.
+    """
+
+    kind: ClassVar[str] = "waveform"
+
+    length: int
+    rate: int
+    levels: int = field(default=256)
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.rate < 1 or self.levels < 2:
+            raise ValueError(f"a waveform needs length >= 1, rate >= 1 and levels >= 2; got {self!r}.")
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return torch.uint8 if self.levels <= 256 else torch.int64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def codes(self, amplitude: Tensor) -> Tensor:
+        """Amplitudes in [-1, 1] (what lies beyond is clipped) as codes, of any shape:
+        ``sign(a) ln(1 + mu |a|) / ln(1 + mu)`` with ``mu = levels - 1``, rounded."""
+        mu = self.levels - 1
+        a = amplitude.double().clamp(-1, 1)
+        curve = a.sign() * (mu * a.abs()).log1p() / math.log1p(mu)
+        return ((curve + 1) / 2 * mu).round().to(self.dtype)
+
+    def amplitudes(self, codes: Tensor) -> Tensor:
+        """Codes as amplitudes in [-1, 1], float32: the inverse of the curve."""
+        mu = self.levels - 1
+        curve = 2 * codes.double() / mu - 1
+        return (curve.sign() * torch.expm1(curve.abs() * math.log1p(mu)) / mu).float()
+
+    def __str__(self) -> str:
+        return f"sound, {self.length} samples at {self.rate} Hz, {self.levels} levels"
+
+
+Discrete = Grid | Tokens | Waveform
+"""The domains of integers."""
+
+
+@dataclass(frozen=True)
 class Vectors(Domain):
     """Rows of a table: ``features`` real numbers in the table's own units."""
 
@@ -184,7 +262,7 @@ class Label(Domain):
         return f"{len(self.names)} labels ({shown})"
 
 
-DOMAINS: dict[str, type[Domain]] = {cls.kind: cls for cls in (Grid, Vectors, Points, Label)}
+DOMAINS: dict[str, type[Domain]] = {cls.kind: cls for cls in (Grid, Tokens, Waveform, Vectors, Points, Label)}
 
 
 MAX_AXES, MAX_ENTRIES, MAX_LEVELS = 8, 2**26, 2**24  # of a domain that is read from a file

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genus import registry
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, HasLogProb, Likelihood, Losses, Split, batches
-from genus.domain import Domain, Grid, Vectors
+from genus.domain import Domain, Grid, Tokens, Vectors, Waveform
 from genus.evaluate._items import DataSource, Unlabelled
 from genus.prob import noise
 
@@ -21,7 +21,7 @@ class Uniform(GenerativeModel, HasLogProb):
     """Every value equally likely: exactly log2(levels) bits/dim."""
 
     paper = "none: the definition"
-    domains = (Grid,)
+    domains = (Grid, Tokens, Waveform)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:

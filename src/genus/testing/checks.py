@@ -30,7 +30,7 @@ from genus.contract import (
     batches,
     name_of,
 )
-from genus.domain import Domain, Grid, Vectors
+from genus.domain import Discrete, Domain, Vectors
 from genus.errors import CapabilityError, SettingsError
 from genus.prob import gaussian, noise
 from genus.prob.noise import stream
@@ -101,7 +101,7 @@ def checks_for(subject: Subject) -> Iterator[Check]:
             yield check_float64
         if kind is Likelihood.BOUND:
             yield check_more_samples_are_tighter
-        if isinstance(domain, Grid) and domain.levels**domain.num_dims <= 64:
+        if isinstance(domain, Discrete) and domain.levels**domain.num_dims <= 100:
             yield check_total_mass
             if kind is not Likelihood.ESTIMATE:
                 yield check_samples_follow_log_prob
@@ -377,7 +377,7 @@ def check_more_samples_are_tighter(subject: Subject) -> None:
 
 def check_total_mass(subject: Subject) -> None:
     """The probabilities of all states sum to one if exact, to no more if a bound."""
-    assert isinstance(subject.domain, Grid)
+    assert isinstance(subject.domain, Discrete)
     model, states = subject.make(), oracles.all_states(subject.domain)
     for label in range(subject.condition.count if subject.condition else 1):
         condition = None if subject.condition is None else torch.full((len(states),), label)
@@ -394,7 +394,7 @@ def check_total_mass(subject: Subject) -> None:
 
 def check_samples_follow_log_prob(subject: Subject) -> None:
     """How often each state is drawn agrees with its exact probability; a bound never exceeds it."""
-    assert isinstance(subject.domain, Grid)
+    assert isinstance(subject.domain, Discrete)
     model, states, draws = subject.make(), oracles.all_states(subject.domain), 4096
     of_class = None if subject.condition is None else torch.ones(draws, dtype=torch.int64)
     with torch.no_grad():

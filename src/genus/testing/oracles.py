@@ -8,12 +8,12 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from genus.domain import Grid
+from genus.domain import Discrete
 from genus.prob import noise
 from genus.testing.statistics import require
 
 
-def all_states(domain: Grid, largest: int = 4096) -> Tensor:
+def all_states(domain: Discrete, largest: int = 4096) -> Tensor:
     """Every datum of a small grid: ``(levels^D, *shape)``. Raises a ValueError above ``largest``."""
     count = domain.levels**domain.num_dims
     if count > largest:
@@ -22,7 +22,7 @@ def all_states(domain: Grid, largest: int = 4096) -> Tensor:
     return states.view(-1, *domain.shape).to(domain.dtype)
 
 
-def state_index(x: Tensor, domain: Grid) -> Tensor:
+def state_index(x: Tensor, domain: Discrete) -> Tensor:
     """The place of each datum in `all_states`: ``(B,)``."""
     weights = domain.levels ** torch.arange(domain.num_dims - 1, -1, -1)
     return (x.flatten(1).long() * weights).sum(1)

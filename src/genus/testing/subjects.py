@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, IsConditional
-from genus.domain import Domain, Grid, Label, Points, Vectors
+from genus.domain import Discrete, Domain, Grid, Label, Points, Tokens, Vectors, Waveform
 from genus.prob import noise
 
 LABELS = Label(("first", "second", "third"))
@@ -17,6 +17,10 @@ TINY_DOMAINS: tuple[Domain, ...] = (
     Grid(1, (1, 2), 5),  # 25 states
     Grid(1, (8, 8), 256),
     Grid(3, (5, 7), 4),  # channels and odd sizes
+    Tokens(4, 3),  # 81 states
+    Tokens(12, 300),  # more symbols than a byte holds
+    Waveform(2, 8000, 6),  # 36 states
+    Waveform(40, 8000),
     Vectors(2),
     Points(16, 3),
 )
@@ -42,7 +46,7 @@ def toy_data(domain: Domain, label: Tensor) -> Tensor:
     """One datum for each label: ``(B, *domain.shape)``."""
     generator, count = noise.stream("toy", str(domain)), len(label)
     wide = label.view(-1, *[1] * len(domain.shape))
-    if isinstance(domain, Grid):
+    if isinstance(domain, Discrete):
         place = torch.arange(domain.num_dims).view(domain.shape)
         pattern = (place * (wide + 1) + wide) % domain.levels
         anything = noise.integers(domain.levels, (count, *domain.shape), generator)

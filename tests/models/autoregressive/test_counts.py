@@ -183,7 +183,7 @@ def test_refusals_teach() -> None:
         Markov(Grid(3, (32, 32)), shared=False)
     with pytest.raises(ValueError, match="pseudo-counts of 0 or more; got -1"):
         Histogram(BINARY, smoothing=-1.0)
-    with pytest.raises(ValueError, match="models grid data; got vectors"):
+    with pytest.raises(ValueError, match="models grid, tokens and waveform data; got vectors"):
         Markov(Vectors(3))
     with pytest.raises(ValueError, match="on a label only"):
         Histogram(BINARY, TERNARY)

@@ -30,7 +30,7 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.domain import Domain, Grid, Label
+from genus.domain import Discrete, Domain, Grid, Label, Tokens, Waveform
 from genus.prob import noise
 from genus.recipe import Recipe
 
@@ -40,18 +40,18 @@ LARGEST = 200_000_000  # counts of a table: 1.6 GB
 class CountTable(GenerativeModel, HasLogProb, HasConditionals, IsConditional, FitsInClosedForm):
     """A model that is one table of counts; a subclass says in which row an entry is looked up.
 
-    Entries are read in raster order: channel, row, column, each the next one's "previous", also
+    Entries are read in order (pictures in raster order: channel, row, column), each the next one's "previous", also
     across the ends of rows and channels. The first entry's previous value reads as 0.
 
     rows: rows of the table per class label. smoothing: pseudo-counts s >= 0 per level.
     """
 
-    domains = (Grid,)
+    domains = (Grid, Tokens, Waveform)
     recipes = {"quick": Recipe(), "paper": Recipe()}  # noqa: RUF012  one pass over the data: nothing to choose
-    domain: Grid
+    domain: Discrete
     counts: Tensor
 
-    def __init__(self, domain: Grid, condition: Domain | None, rows: int, smoothing: float):
+    def __init__(self, domain: Discrete, condition: Domain | None, rows: int, smoothing: float):
         super().__init__(domain, condition)
         if condition is not None and not isinstance(condition, Label):
             raise ValueError(f"{name_of(self)} can be conditioned on a label only; got {condition}.")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import IsEditable
-from genus.domain import Domain, Grid
+from genus.domain import Discrete, Domain
 from genus.models.autoregressive._counts import CountTable
 
 
@@ -31,7 +31,7 @@ class Histogram(CountTable, IsEditable):
     paper = "Shannon (1948). A Mathematical Theory of Communication. https://doi.org/10.1002/j.1538-7305.1948.tb01338.x"
 
     def __init__(
-        self, domain: Grid, condition: Domain | None = None, *, shared: bool = False, smoothing: float | None = None
+        self, domain: Discrete, condition: Domain | None = None, *, shared: bool = False, smoothing: float | None = None
     ):
         positions = 1 if shared else domain.num_dims
         default = 1.0 if shared or domain.levels == 2 else 0.05

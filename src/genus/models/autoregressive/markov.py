@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.contract import IsEditable
-from genus.domain import Domain, Grid
+from genus.domain import Discrete, Domain
 from genus.models.autoregressive._counts import CountTable
 
 
@@ -44,7 +44,7 @@ class Markov(CountTable, IsEditable):
     )
 
     def __init__(
-        self, domain: Grid, condition: Domain | None = None, *, shared: bool = True, smoothing: float | None = None
+        self, domain: Discrete, condition: Domain | None = None, *, shared: bool = True, smoothing: float | None = None
     ):
         positions = 1 if shared else domain.num_dims
         default = 0.5 if domain.levels == 2 else 0.05
