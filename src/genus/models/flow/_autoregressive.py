@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genus.models.flow._tabular import Transform, columns_first
+from genus.models.flow._tabular import Transform, on_columns
 from genus.nn.residual import zero
 
 
@@ -24,8 +24,8 @@ class MaskedLinear(nn.Linear):
         self.register_buffer("mask", mask.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, in)`` -> ``(B, out)``."""
-        return F.linear(x, self.weight * self.mask, self.bias)
+        """``(in, B)`` -> ``(out, B)``."""
+        return on_columns(self.weight * self.mask, self.bias, x)
 
 
 class MaskedMLP(nn.Module):
@@ -52,16 +52,16 @@ class MaskedMLP(nn.Module):
         self.ends = [int((degrees <= i).sum()) for i in range(features)]  # units that column i may read
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
-        """``(B, D)`` -> ``(B, size * D)``, the outputs of one kind beside each other."""
+        """``(D, B)`` -> ``(size * D, B)``, the outputs of one kind below each other."""
         for k, layer in enumerate(self.layers):
             x = layer(x)
             if k == 0 and self.label is not None:
-                x = x + self.label(label)
+                x = x + self.label(label).t()
             x = F.relu(x)
         return self.last(x)
 
     def in_turn(self, fill: Callable[[int, Tensor], Tensor], count: int, label: Tensor | None) -> Tensor:
-        """``(B, D)``, column by column: ``fill(i, outputs (size, 1, B))`` gives column i as ``(1, B)``.
+        """``(D, B)``, column by column: ``fill(i, outputs (size, 1, B))`` gives column i as ``(1, B)``.
 
         Every unit is worked out once, as soon as the columns that it reads are there: the whole costs
         one pass, not D.
@@ -81,7 +81,7 @@ class MaskedMLP(nn.Module):
                 below = units[:end]
             x[i] = fill(i, (weight[:, i, :end] @ below + bias[:, i])[:, None])[0]
             start = end
-        return x.t()
+        return x
 
 
 class Autoregressive(nn.Module):
@@ -93,12 +93,12 @@ class Autoregressive(nn.Module):
         self.network = MaskedMLP(features, transform.size, hidden=hidden, depth=depth, classes=classes)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x -> z of the same shape, and log |det dz/dx|, ``(B,)``; all columns at once."""
+        """x ``(D, B)`` -> z of the same shape, and log |det dz/dx|, ``(B,)``; all columns at once."""
         raw = self.network(x, label).to(x.dtype)  # whatever the network computes in
-        z, log_slope = self.transform(x.t(), columns_first(raw, self.transform.size))
-        return z.t(), log_slope.sum(0)
+        z, log_slope = self.transform(x, raw.view(self.transform.size, *x.shape))
+        return z, log_slope.sum(0)
 
     @torch.no_grad()
     def inverse(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """z -> x, a column at a time."""
-        return self.network.in_turn(lambda i, raw: self.transform.inverse(z.t()[i : i + 1], raw), len(z), label)
+        return self.network.in_turn(lambda i, raw: self.transform.inverse(z[i : i + 1], raw), z.shape[1], label)

@@ -1,7 +1,7 @@
 """From integers to real numbers, for flows: fill the cells with noise, uniform or learned."""
 
 import math
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class UniformDequantization(nn.Module):
     """
 
     likelihood = Likelihood.BOUND
+    name: ClassVar[Kind] = "uniform"
 
     def __init__(self, levels: int, alpha: float | None):
         super().__init__()
@@ -67,6 +68,8 @@ class VariationalDequantization(UniformDequantization):
     couplings: their number; the first one moves every entry by x alone, the others take turns
     in a checkerboard.
     """
+
+    name = "variational"
 
     def __init__(
         self,

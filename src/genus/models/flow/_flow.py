@@ -67,6 +67,10 @@ class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     def likelihood(self) -> Likelihood:
         return weakest(part.likelihood for part in (self.dequantization, self.flow) if part is not None)
 
+    @property
+    def protocol(self) -> dict[str, str]:
+        return {} if self.dequantization is None else {"dequantization": self.dequantization.name}
+
     @torch.no_grad()
     def initialise(self, split: Split) -> None:
         """Standardise to the training data."""

@@ -1,9 +1,10 @@
 """Flows over tables of numbers: what is the same in all of them.
 
 A row ``(B, D)`` is standardised and goes through steps, each after another order of the columns,
-to a standard normal z. A step maps ``(B, D)`` and labels to ``(B, D)`` and log |det|, and undoes
-itself. Inside a step every column has a monotone map of its own, a *transform*, whose parameters
-a network reads from other columns.
+to a standard normal z. Inside, columns come before rows, ``(D, B)``: what is done to each number then
+reads memory in order, however few the columns are. A step maps ``(D, B)`` and labels to ``(D, B)`` and
+log |det|, and undoes itself. In a step every column has a monotone map of its own, a *transform*, whose
+parameters a network reads from other columns.
 """
 
 from collections.abc import Sequence
@@ -11,18 +12,20 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from genus.contract import Likelihood, name_of
 from genus.domain import Domain, Vectors
 from genus.models.flow._coupling import Standardise
 from genus.models.flow._flow import Flow
+from genus.nn.residual import zero
 from genus.prob import noise
 
 
 class Transform(Protocol):
     """A monotone map of numbers, the identity where all its parameters are zero.
 
-    x is ``(D, B)``, columns before rows, and raw is ``(size, D, B)``.
+    x is ``(D, B)`` and raw ``(size, D, B)``.
     """
 
     size: int
@@ -37,9 +40,81 @@ class Transform(Protocol):
         ...
 
 
-def columns_first(raw: Tensor, size: int) -> Tensor:
-    """What a network says of rows, ``(B, size * D)``, as a transform takes it: ``(size, D, B)``; a view."""
-    return raw.view(len(raw), size, -1).permute(1, 2, 0)
+class Affine:
+    """z = x exp(s) + t; t and s are the two parameters of a number, and s stays within ± ``largest``,
+    so that no step can blow up."""
+
+    size = 2
+
+    def __init__(self, largest: float):
+        self.largest = largest
+
+    def __call__(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """x -> z and log dz/dx."""
+        log_scale = self.bounded(raw[1])
+        return torch.addcmul(raw[0], x, log_scale.exp()), log_scale
+
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        """z -> x."""
+        return (z - raw[0]) * (-self.bounded(raw[1])).exp()
+
+    def bounded(self, s: Tensor) -> Tensor:
+        """s where it is small, and never beyond ± ``largest``."""
+        return self.largest * (s / self.largest).tanh()
+
+
+def on_columns(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """A linear layer ``(in, B)`` -> ``(out, B)``."""
+    return torch.addmm(bias.unsqueeze(1), weight, x)
+
+
+class ColumnMLP(nn.Module):
+    """``(in_features, B)`` and labels -> ``(out_features, B)``; its last layer starts at zero.
+
+    blocks: residual layers ``h + W relu(h)`` between the first and the last. classes: labels whose
+    embedding is added to the first layer; 0 for none.
+    """
+
+    def __init__(self, in_features: int, out_features: int, hidden: int, blocks: int, classes: int = 0):
+        super().__init__()
+        self.first = nn.Linear(in_features, hidden)
+        self.label = nn.Embedding(classes, hidden) if classes else None
+        self.blocks = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        self.last = zero(nn.Linear(hidden, out_features))
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        h = on_columns(self.first.weight, self.first.bias, x)
+        if self.label is not None:
+            h = h + self.label(label).t()
+        for block in self.blocks:
+            h = h + on_columns(block.weight, block.bias, F.relu(h))  # type: ignore[arg-type]
+        return on_columns(self.last.weight, self.last.bias, F.relu(h))  # type: ignore[arg-type]
+
+
+class HalfCoupling(nn.Module):
+    """A step of a flow: the first half of the columns stays, the second goes through ``transform``, whose
+    parameters a network reads from the first."""
+
+    def __init__(self, features: int, transform: Transform, *, hidden: int, blocks: int, classes: int):
+        super().__init__()
+        self.halves, self.transform = [features // 2, features - features // 2], transform
+        self.network = ColumnMLP(self.halves[0], self.halves[1] * transform.size, hidden, blocks, classes)
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x ``(D, B)`` -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
+        stay, move = x.split(self.halves)
+        z, log_slope = self.transform(move, self.parameters_of(stay, label))
+        return torch.cat([stay, z]), log_slope.sum(0)
+
+    def inverse(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """z -> x."""
+        stay, move = z.split(self.halves)
+        return torch.cat([stay, self.transform.inverse(move, self.parameters_of(stay, label))])
+
+    def parameters_of(self, stay: Tensor, label: Tensor | None) -> Tensor:
+        """The parameters of every moved column's map, ``(size, D - D // 2, B)``."""
+        raw = self.network(stay, label).to(stay.dtype)  # whatever the network computes in
+        return raw.view(self.transform.size, -1, raw.shape[1])
 
 
 class Steps(nn.Module):
@@ -67,16 +142,18 @@ class Steps(nn.Module):
     def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
         """x -> z and log |det dz/dx|, ``(B,)``."""
         x, log_det = self.standardise(x)
+        x = x.t()
         for order, step in zip(self.orders, self.steps, strict=True):
-            x, more = step(x[:, order], label)
+            x, more = step(x[order], label)
             log_det = log_det + more
-        return x, log_det
+        return x.t(), log_det
 
     def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
         """z -> x."""
+        z = z.t()
         for order, step in zip(self.orders.flip(0), list(self.steps)[::-1], strict=True):
-            z = step.inverse(z, label)[:, order.argsort()]  # type: ignore[operator]
-        return self.standardise.inverse(z)
+            z = step.inverse(z, label)[order.argsort()]  # type: ignore[operator]
+        return self.standardise.inverse(z.t())
 
 
 class TableFlow(Flow):

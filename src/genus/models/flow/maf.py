@@ -1,12 +1,12 @@
 """MAF (Papamakarios, Pavlakou, Murray 2017): masked autoregressive affine flows over tables of numbers.
 
-z_i = (x_i - mu_i) exp(-a_i), where a masked network reads mu_i and a_i from x_1 .. x_{i-1}; one step is an
+z_i = x_i exp(s_i) + t_i, where a masked network reads s_i and t_i from x_1 .. x_{i-1}; one step is an
 autoregressive chain of Gaussians, and each of several steps models the noise of the one before. Density
 of a row: one pass. Samples: column by column, but every hidden unit is worked out once, so all columns
 together cost one pass too.
 
-Against the paper: columns are shuffled at every other step, not only reversed; a_i is held within
-± 5 by a soft bound; no batch normalisation between the steps, which would make a row's density depend
+Against the paper: columns are shuffled at every other step, not only reversed; s_i is held within
+± 5 by a tanh; no batch normalisation between the steps, which would make a row's density depend
 on its batch (the data are standardised and every step starts as the identity instead); and the base is a
 standard normal, not a mixture. Columns are continuous numbers: values that repeat make any density's
 likelihood infinite.
@@ -16,34 +16,12 @@ Promises: log p(x), exact; latents, invertible; conditional on a label.
 
 from typing import Self
 
-from torch import Tensor
-
 from genus.domain import Domain
 from genus.models.flow._autoregressive import Autoregressive
-from genus.models.flow._tabular import Steps, TableFlow
+from genus.models.flow._tabular import Affine, Steps, TableFlow
 from genus.recipe import Recipe
 
 LARGEST_LOG_SCALE = 5.0
-
-
-class Affine:
-    """z = (x - mu) exp(-a); mu and a are the two parameters of a number."""
-
-    size = 2
-
-    def __call__(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """x -> z and log dz/dx."""
-        mean, log_scale = raw[0], bounded(raw[1])
-        return (x - mean) * (-log_scale).exp(), -log_scale
-
-    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
-        """z -> x."""
-        return z * bounded(raw[1]).exp() + raw[0]
-
-
-def bounded(a: Tensor) -> Tensor:
-    """a where it is small, and never beyond ± `LARGEST_LOG_SCALE`: no step can blow up."""
-    return a / (1 + a.abs() / LARGEST_LOG_SCALE)
 
 
 class MAF(TableFlow):
@@ -91,7 +69,7 @@ class MAF(TableFlow):
         if min(layers, hidden, depth) < 1:
             raise ValueError(f"expected layers, hidden and depth of at least 1; got {layers}, {hidden}, {depth}.")
         steps = [
-            Autoregressive(domain.num_dims, Affine(), hidden=hidden, depth=depth, classes=self.classes)
+            Autoregressive(domain.num_dims, Affine(LARGEST_LOG_SCALE), hidden=hidden, depth=depth, classes=self.classes)
             for _ in range(layers)
         ]
         self.flow = Steps(domain.num_dims, steps)

@@ -34,9 +34,11 @@ from genus.domain import Domain, Grid, Vectors
 from genus.models.flow._coupling import Couplings, Standardise, checkerboard, squeeze, unsqueeze
 from genus.models.flow._dequantization import Kind, make_dequantization
 from genus.models.flow._flow import Flow
-from genus.nn.residual import ResidualConvNet, ResidualMLP
-from genus.prob import noise
+from genus.models.flow._tabular import Affine, HalfCoupling, Steps
+from genus.nn.residual import ResidualConvNet
 from genus.recipe import Recipe
+
+LARGEST_LOG_SCALE = 2.0  # of a coupling of vectors: steeper ones learn less steadily
 
 
 class Scale(nn.Module):
@@ -116,32 +118,6 @@ class PictureFlow(nn.Module):
         for scale, go, shape in list(zip(self.scales, parts, self.shapes, strict=True))[::-1]:
             x = scale.inverse(x, go.view(-1, *shape), label)  # type: ignore[operator]
         return self.standardise.inverse(x)
-
-
-class VectorFlow(nn.Module):
-    """Vectors ``(B, D)`` <-> latents ``(B, D)``; each pair of couplings splits the features into other halves."""
-
-    likelihood = Likelihood.EXACT
-
-    def __init__(self, features: int, *, couplings: int, hidden: int, blocks: int, classes: int):
-        super().__init__()
-        self.standardise = Standardise((features,))
-        masks = []
-        for k in range(couplings):
-            order = noise.permutation(features, noise.stream("realnvp", k // 2))
-            masks.append(((order < features // 2) == (k % 2 == 0)).float())
-        networks = [ResidualMLP(features, 2 * features, hidden, blocks, classes) for _ in range(couplings)]
-        self.couplings = Couplings(masks, networks)
-
-    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x -> z and log |det dz/dx|, ``(B,)``."""
-        x, scaled = self.standardise(x)
-        z, log_det = self.couplings(x, label)
-        return z, scaled + log_det
-
-    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
-        """z -> x."""
-        return self.standardise.inverse(self.couplings.inverse(z, label))
 
 
 class RealNVP(Flow):
@@ -225,7 +201,11 @@ class RealNVP(Flow):
             self.dequantization = make_dequantization(dequantization, domain.levels, alpha, shape, hidden)
             self.flow = PictureFlow(shape, scales=scales, **sizes)
         else:
-            self.flow = VectorFlow(domain.num_dims, **sizes)
+            halves = {"hidden": hidden, "blocks": blocks, "classes": self.classes}
+            self.flow = Steps(
+                domain.num_dims,
+                [HalfCoupling(domain.num_dims, Affine(LARGEST_LOG_SCALE), **halves) for _ in range(couplings)],
+            )
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:

@@ -15,40 +15,13 @@ Promises: log p(x), exact; latents, invertible; conditional on a label.
 
 from typing import Self
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genus.domain import Domain
 from genus.models.flow._autoregressive import Autoregressive
 from genus.models.flow._spline import SMALLEST_BIN, Spline
-from genus.models.flow._tabular import Steps, TableFlow, columns_first
-from genus.nn.residual import ResidualMLP
+from genus.models.flow._tabular import HalfCoupling, Steps, TableFlow
 from genus.recipe import Recipe
-
-
-class SplineCoupling(nn.Module):
-    """A step of a flow: the first half of the columns stays, the second goes through splines that the first gives."""
-
-    def __init__(self, features: int, transform: Spline, *, hidden: int, blocks: int, classes: int):
-        super().__init__()
-        self.read, self.transform = features // 2, transform
-        self.network = ResidualMLP(self.read, (features - self.read) * transform.size, hidden, blocks, classes)
-
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
-        stay, move = x[:, : self.read], x[:, self.read :]
-        z, log_slope = self.transform(move.t(), self.splines(stay, label))
-        return torch.cat([stay, z.t()], dim=1), log_slope.sum(0)
-
-    def inverse(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """z -> x."""
-        stay, move = z[:, : self.read], z[:, self.read :]
-        return torch.cat([stay, self.transform.inverse(move.t(), self.splines(stay, label)).t()], dim=1)
-
-    def splines(self, stay: Tensor, label: Tensor | None) -> Tensor:
-        """The parameters of every moved column's spline, ``(size, D - D // 2, B)``."""
-        raw = self.network(stay, label).to(stay.dtype)  # whatever the network computes in
-        return columns_first(raw, self.transform.size)
 
 
 class SplineFlow(TableFlow):
@@ -109,7 +82,7 @@ class SplineFlow(TableFlow):
         steps: list[nn.Module] = [
             Autoregressive(features, spline, hidden=hidden, depth=blocks, classes=self.classes)
             if autoregressive
-            else SplineCoupling(features, spline, hidden=hidden, blocks=blocks, classes=self.classes)
+            else HalfCoupling(features, spline, hidden=hidden, blocks=blocks, classes=self.classes)
             for _ in range(layers)
         ]
         self.flow = Steps(features, steps)
