@@ -16,13 +16,16 @@ import torch
 
 from genus import registry
 from genus.domain import Grid
+from genus.models.autoregressive._entries import every_level
 from genus.models.autoregressive._masked import RasterModel
-from genus.prob import noise
+from genus.prob import chain, noise
 
 DOMAIN = Grid(1, (28, 28), 2)
 SETTINGS: dict[str, dict[str, Any]] = {
     "gated_pixelcnn": {"features": 32, "dilations": (1,) * 5},
     "pixelcnn": {"features": 16, "blocks": 15},
+    "pixelrnn": {"features": 16, "layers": 7},
+    "pixelcnn_pp": {"features": 32, "depth": 2, "stages": 3},
 }
 PASSES = 12  # that stand for all 784
 
@@ -43,7 +46,7 @@ def seconds_of_full_passes(model: RasterModel, count: int, passes: int) -> tuple
         began = time.perf_counter()
         row, column = divmod(place, 28)
         logits = model.logits(x)[:, 0, :, row, column]
-        x[:, 0, row, column] = model.draw(logits, generator).to(torch.uint8)
+        x[:, 0, row, column] = chain.draw(every_level(logits), generator).to(torch.uint8)
         times.append(time.perf_counter() - began)
     return 784 * statistics.median(times), x
 

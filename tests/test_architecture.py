@@ -24,6 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "registry": {"errors", "contract"},
     "contract": {"errors", "domain", "recipe", "registry"},
     "prob": {"errors"},
+    "chains": {"prob", "errors"},
     "nn": {"prob", "errors"},
     "geometry": {"prob", "errors"},
     "data": {"prob", "geometry", "errors", "domain", "contract", "settings"},
@@ -33,13 +34,14 @@ ARROWS: dict[str, set[str]] = {
     "training": MODELS | {"models", "data"},
     "evaluate": MODELS | {"models", "data", "training"},
     "compress": MODELS | {"models", "data", "training"},
-    "report": MODELS | {"models", "data", "training", "evaluate"},
+    "explore": MODELS | {"data"},
+    "report": MODELS | {"models", "data", "training", "evaluate", "chains"},
     "compare": MODELS | {"models", "data", "training", "evaluate", "report"},
     "studio": MODELS | {"models", "data", "training", "evaluate", "report"},
     "api": MODELS | {"models", "data", "training", "evaluate", "report", "compare", "testing"},
     "cli": MODELS
     | {"models", "data", "training", "evaluate", "report", "compare", "studio", "testing", "api"}
-    | {"compress"},
+    | {"chains", "compress", "explore"},
 }
 GENUS_ITSELF = {"__init__", "__main__"}  # the front door re-exports from everywhere
 

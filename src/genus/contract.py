@@ -231,6 +231,12 @@ class HasLogProb(ABC):
     def likelihood(self) -> Likelihood:
         """`weakest` of the parts that the number is made of."""
 
+    @property
+    def protocol(self) -> dict[str, str]:
+        """What the number depends on besides model, data and draws, by name: it stands beside every score
+        ("dequantization": "variational"). Nothing by default."""
+        return {}
+
     @abstractmethod
     def log_prob(
         self,

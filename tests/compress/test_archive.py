@@ -1,5 +1,6 @@
 """Runs and files: the promise over processes and threads, and every way to be refused."""
 
+import math
 import os
 import subprocess
 import sys
@@ -56,6 +57,20 @@ def digits(count: int, run: Run) -> Tensor:
     return run.source.test.x[:count]
 
 
+def decoded_elsewhere(run: Run, file: Path, threads: int) -> None:
+    """Let another process decode a file, with its number of threads, beside it."""
+    program = (
+        "import sys, torch; torch.set_num_threads(int(sys.argv[3]))\n"
+        "torch.randn(700, 700) @ torch.randn(700, 700)\n"  # the pool of threads is awake
+        "from genus.cli.__main__ import main; sys.exit(main(['decompress', *sys.argv[1:3]]))"
+    )
+    command = [sys.executable, "-c", program, str(run.path), str(file), str(threads)]
+    source = str(Path(genus.__file__).parents[1])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("threads", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
 def test_another_process_and_other_threads_give_the_same_bytes(nade: Run, tmp_path: Path, threads: int) -> None:
     """One process writes with this number of threads and a block of its own, another reads."""
@@ -66,18 +81,47 @@ def test_another_process_and_other_threads_give_the_same_bytes(nade: Run, tmp_pa
         (tmp_path / "file.gnsz").write_bytes(compress(nade, x, block=block))
     finally:
         torch.set_num_threads(before)
-    program = (
-        "import sys, torch; torch.set_num_threads(int(sys.argv[3]))\n"
-        "torch.randn(700, 700) @ torch.randn(700, 700)\n"  # the pool of threads is awake
-        "from genus.cli.__main__ import main; sys.exit(main(['decompress', *sys.argv[1:3]]))"
-    )
-    command = [sys.executable, "-c", program, str(nade.path), str(tmp_path / "file.gnsz"), str(5 - threads)]
-    source = str(Path(genus.__file__).parents[1])
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    decoded_elsewhere(nade, tmp_path / "file.gnsz", 5 - threads)
     write_items(tmp_path / "expected.npy", x, None)
     assert (tmp_path / "file.gnsz.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["gated_pixelcnn", "pixelcnn", "made", "conv_nade"])
+def test_pictures_of_a_network_come_back_in_another_process(folder: Path, tmp_path: Path, model: str) -> None:
+    """As short as log_prob says; written on two threads in blocks of 40, read on three."""
+    run = trained(folder / model, model, "--steps", "10")
+    x, before, file = digits(100, run), torch.get_num_threads(), tmp_path / "file.gnsz"
+    try:
+        torch.set_num_threads(2)
+        file.write_bytes(compress(run, x, block=40))
+    finally:
+        torch.set_num_threads(before)
+    with torch.no_grad():
+        ideal = -float(run.model.log_prob(x).double().sum()) / math.log(2) / 8
+    assert abs(file.stat().st_size - ideal) <= 0.005 * ideal + 64
+    decoded_elsewhere(run, file, 3)
+    assert np.array_equal(np.load(tmp_path / "file.gnsz.npy", allow_pickle=False), x.numpy())
+
+
+def test_a_masked_network_compresses(folder: Path) -> None:
+    run = trained(folder / "masked", "gated_pixelcnn", "--steps", "3", "--features", "8", "--dilations", "1", "2")
+    x, before = digits(30, run), torch.get_num_threads()
+    content = compress(run, x, block=13)
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(decompress(Run(run.path), content)[0], x)
+    finally:
+        torch.set_num_threads(before)
+    with torch.no_grad():
+        ideal = -float(run.model.log_prob(x).double().sum()) / math.log(2) / 8
+    assert abs(len(content) - ideal) <= 0.005 * ideal + 64
+
+
+def test_a_mixture_over_orderings_is_refused_in_one_sentence(folder: Path) -> None:
+    run = trained(folder / "mixture", "made", "--steps", "2", "--hidden", "8", "--orderings", "2")
+    with pytest.raises(CapabilityError, match=r"made with orderings=2 has no chain rule .* --orderings 1"):
+        compress(run, digits(3, run))
 
 
 def test_the_same_data_give_the_same_file_whatever_the_threads(nade: Run) -> None:

@@ -20,14 +20,25 @@ SETTINGS = {
     "point_diffusion": ["--timesteps", "10"],
     "made": ["--hidden", "32"],
     "deep_nade": ["--hidden", "32"],
+    "conv_nade": ["--features", "8", "--blocks", "1"],
     "pixelcnn": ["--features", "8", "--blocks", "2"],
     "gated_pixelcnn": ["--features", "8"],
+    "pixelrnn": ["--features", "8", "--layers", "1"],
+    "pixelcnn_pp": ["--features", "8", "--depth", "1", "--stages", "2", "--mixtures", "3"],
     "nice": [],
     "glow": ["--dequantization", "variational"],
     "maf": [],
     "spline_flow": [],
+    "joint_table": ["--size", "4", "--binarize", "threshold"],
+    "full_context": ["--size", "4", "--binarize", "threshold"],
+    "wavenet": ["--cycles", "1", "--dilations", "1", "2", "--residual", "4", "--skip", "8", "--length", "64"],
 }
-DATA = {"point_diffusion": "furniture", "maf": "moons", "spline_flow": "moons"}  # the others: digits
+DATA = {  # the others: digits
+    "point_diffusion": "furniture",
+    "maf": "moons",
+    "spline_flow": "moons",
+    "wavenet": "tones",
+}
 
 
 def command(model: str, out: Path, *more: str, processes: int = 1, steps: int = STEPS) -> list[str]:

@@ -21,7 +21,7 @@ from genus.models.adversarial.dcgan import DCGAN
 from genus.models.diffusion import _symptoms as of_diffusion
 from genus.models.diffusion.point_diffusion import PointDiffusion
 from genus.models.flow._symptoms import TOLERANCE, lost_invertibility
-from genus.models.flow.realnvp import RealNVP
+from genus.models.flow.maf import MAF
 from genus.models.latent._symptoms import ACTIVE, posterior_collapse
 from genus.models.latent.vae import VAE
 from genus.prob import noise
@@ -78,8 +78,8 @@ def dcgan(**options: Any) -> DCGAN:
     return DCGAN(DIGITS, latent_features=16, width=16, **options)
 
 
-def realnvp(**options: Any) -> RealNVP:
-    return RealNVP(PLANE, couplings=4, hidden=16, **options)
+def maf(**options: Any) -> MAF:
+    return MAF(PLANE, layers=4, hidden=16, **options)
 
 
 def point_diffusion(**options: Any) -> PointDiffusion:
@@ -98,7 +98,7 @@ CASES = (
     Case("validation getting worse", digits, vae, 40, 7, {"hidden": (200,)}, {"hidden": (200,), "count": 50}),
     Case("posterior collapse", digits, vae, 60, 3, {}, {"beta": 50.0}),
     Case("dead units", digits, vae, 60, 3, {}, {"learning_rate": 0.1}),
-    Case("lost invertibility", parabola, realnvp, 50, 3, {}, {"learning_rate": 1.0}),
+    Case("lost invertibility", parabola, maf, 50, 3, {}, {"learning_rate": 1.0}),
     Case("discriminator has won", digits, dcgan, 50, 3, {"learning_rate": 1e-3},
          {"learning_rate": 1e-3, "rates": {"generator": 0.01}}),
     Case("mode collapse", digits, dcgan, 50, 3, {"learning_rate": 1e-3},

@@ -12,9 +12,14 @@ COMMANDS = {
     "data": "what genus sees in a data source, a file or a folder",
     "train": "train a model on data; the same command again resumes",
     "sample": "draw samples from a run",
+    "interpolate": "pictures from one datum to another, through a run's latents",
+    "traverse": "pictures along the directions in which a run's latents vary most",
+    "arithmetic": "what a group has and another has not, added to data in the latents",
+    "edit": "keep a part of a datum, let a run draw the rest",
     "evaluate": "score a run, or any folder of samples, on held-out data",
     "report": "write the HTML report of a run",
     "compare": "train and score several models under one budget",
+    "chain": "a Markov chain from sequences: its graph, its long run, forecasts",
     "compress": "code data without loss, as short as the run's likelihood says",
     "decompress": "the data of such a file, bit for bit",
     "verify": "check the mathematics of a model on this machine",
@@ -24,9 +29,12 @@ EXAMPLES = """examples:
   genus data digits                                   look at the data first
   genus train vae --data digits --minutes 1           train; writes runs/vae-digits-...
   genus sample runs/vae-digits-... --count 64         a picture of samples
+  genus edit runs/gated_pixelcnn-... --keep top       complete half pictures
+  genus interpolate runs/glow-... --items 3 17        from one picture to another
   genus evaluate runs/vae-digits-...                  held-out scores, with their floors
   genus evaluate path/to/samples --against mnist      samples of any origin
   genus compare --data digits --models vae,ddpm,nade --minutes 1
+  genus chain weather.csv --column weather            what follows what, and the long run
   genus compress runs/nade-binarized-... pictures.npy lossless, with the run as the code book
   genus train ddpm --data path/to/pictures --size 32  your own pictures
 

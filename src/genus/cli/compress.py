@@ -38,7 +38,7 @@ class CompressFlags:
     run: tyro.conf.Positional[Path]
     """The run folder."""
     file: tyro.conf.Positional[Path | None] = None
-    """An .npy, .npz or IDX file, or a folder of pictures; all of the run's domain."""
+    """An .npy, .npz or IDX file, a WAV or FLAC recording, or a folder of pictures; all of the run's domain."""
     split: Literal["train", "validation", "test"] | None = None
     """Instead of a file, a split of the data that the run was trained on."""
     limit: int | None = None
@@ -48,7 +48,7 @@ class CompressFlags:
     block: int | None = None
     """Data worked off side by side (default: 128): more is faster and takes more memory. The file names it."""
     rivals: bool = True
-    """Also print what PNG, WebP and xz make of the same data; takes a while for many."""
+    """Also print what PNG, WebP, FLAC and xz make of the same data; takes a while for many."""
 
 
 def main(arguments: list[str]) -> int:
@@ -102,11 +102,11 @@ def _data(run: "Run", chosen: CompressFlags) -> tuple["Tensor", "Tensor | None"]
 
 def _show(run: "Run", x: "Tensor", labels: "Tensor | None", size: int, with_rivals: bool) -> None:
     from genus.compress.rivals import rivals
-    from genus.domain import Grid
+    from genus.domain import Discrete
 
     bits = _information(run, x, labels)
     rows = {"this file": float(size), "-log2 p(x)": bits / 8}
-    if with_rivals and isinstance(run.domain, Grid):
+    if with_rivals and isinstance(run.domain, Discrete):
         rows |= rivals(x, run.domain)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("", "bytes", "bits/dim", "of this file"):

@@ -46,7 +46,7 @@ def _list() -> int:
         table.add_row(entry.name, entry.domain, entry.summary, entry.licence, entry.where)
     console = Console()
     console.print(table)
-    console.print("\nor the path of your own: a folder of pictures, meshes or clouds, .npy, .npz, IDX or CSV")
+    console.print("\nor the path of your own: a folder of pictures, meshes or clouds, .npy, .npz, IDX, CSV or .txt")
     return 0
 
 

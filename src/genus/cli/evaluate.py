@@ -195,5 +195,7 @@ def _as_run(run: "Run", given: dict[str, Any]) -> "DataOptions":
     """Other data are read as the data of the run were, unless the user says otherwise."""
     from genus.data import data_options
 
-    own = run.config.data_options.model_dump(include={"size", "colour", "binarize", "points"}, exclude_none=True)
+    own = run.config.data_options.model_dump(
+        include={"size", "colour", "binarize", "points", "length"}, exclude_none=True
+    )
     return data_options(**{**own, **given})

@@ -21,7 +21,7 @@ class SampleFlags:
     label: str | None = None
     """The label to draw (a class name), for conditional runs; by default all in turn."""
     out: Path | None = None
-    """Where to write: NAME.png, NAME.npz and, for clouds, NAME/*.ply (default RUN/samples/seed-N)."""
+    """Where to write: NAME.png, NAME.npz, for clouds NAME/*.ply, for sounds NAME/*.wav (default RUN/samples/seed-N)."""
 
 
 def main(arguments: list[str]) -> int:

@@ -29,6 +29,7 @@ from torch import Tensor
 from genus.contract import GenerativeModel, HasConditionals
 from genus.domain import Label
 from genus.errors import DataFormatError
+from genus.prob import chain
 
 LAW = constriction.stream.model.Categorical(perfect=False)  # of each entry, given with it
 TOTAL = 1 << 24  # what the frequencies of an entry sum to: the precision of the range coder
@@ -128,19 +129,15 @@ def _walk(
 ) -> None:
     """Drive the model through the entries of ``flat`` (B, D). ``code`` is given each column with its
     frequencies: a coder writes the column to the file, a decoder fills it in."""
-    walk, places = model.chain_rule(len(flat), condition=condition), []
-    try:
-        place, logits = next(walk)
-        while True:
-            entries = flat[:, place]
-            code(entries, frequencies(logits))
-            places.append(place)
-            place, logits = walk.send(entries.clone())
-    except StopIteration:
-        if sorted(places) != list(range(flat.shape[1])):
-            raise ValueError(
-                f"chain_rule: expected every place 0..{flat.shape[1] - 1} once; got {places[:9]}..."
-            ) from None
+
+    def choose(place: int, logits: Tensor) -> Tensor:
+        entries = flat[:, place]
+        code(entries, frequencies(logits))
+        return entries.clone()
+
+    places = chain.drive(model.chain_rule(len(flat), condition=condition), choose)
+    if sorted(places) != list(range(flat.shape[1])):
+        raise ValueError(f"chain_rule: expected every place 0..{flat.shape[1] - 1} once; got {places[:9]}...")
 
 
 def _weights(whole: Tensor) -> np.ndarray:

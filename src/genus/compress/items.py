@@ -4,6 +4,7 @@
 stands. Nothing is resized or rounded: data that are not of the run's domain are refused.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,23 @@ from genus.data.arrays import read_npy, read_npz
 from genus.data.guard import Faults, regular_files
 from genus.data.idx import read_idx
 from genus.data.pictures import ENDINGS, FORMATS, read_pictures
+from genus.data.sound import ENDINGS as SOUNDS
+from genus.data.sound import LARGEST, read_recording, windows
 from genus.data.source import with_channels
-from genus.domain import Domain, Grid
+from genus.domain import Discrete, Domain, Grid, Waveform
 from genus.errors import DataFormatError
 
 
 def read_items(path: Path, domain: Domain) -> tuple[Tensor, Tensor | None]:
-    """All items of an .npy, .npz or IDX file, or of a folder of pictures (in the order of their names), and
-    the labels that an .npz holds as ``y``. Raises a `DataFormatError` for what is not of the domain."""
+    """All items of an .npy, .npz or IDX file, the windows of a WAV or FLAC recording, or a folder of pictures
+    (in the order of their names), and the labels that an .npz holds as ``y``. Raises a `DataFormatError`
+    for what is not of the domain."""
     if path.is_dir():
         return _pictures(path.resolve(), domain), None
     if not path.is_file():
         raise DataFormatError(f"{path}: no such file or folder.")
+    if path.suffix.lower() in SOUNDS:
+        return _recording(path, domain), None
     if path.suffix == ".npy":
         return _in_terms(read_npy(path), domain, str(path)), None
     if path.suffix != ".npz":
@@ -56,17 +62,39 @@ def write_items(path: Path, x: Tensor, y: Tensor | None) -> None:
 
 def _in_terms(array: NDArray[Any], domain: Domain, where: str) -> Tensor:
     """``(N, *domain.shape)``, also from pictures ``(N, H, W)`` and ``(N, H, W, C)``."""
-    if array.dtype.kind in "biu" and isinstance(domain, Grid):
-        if array.shape[1:] == (*domain.size, domain.channels) != domain.shape:
-            array = np.moveaxis(array, -1, 1)
-        elif array.shape[1:] == domain.size and domain.channels == 1:
-            array = array[:, None]
+    if array.dtype.kind in "biu" and isinstance(domain, Discrete):
+        if isinstance(domain, Grid):
+            array = _as_planes(array, domain)
         if array.shape[1:] == domain.shape:
             if array.min() < 0 or array.max() >= domain.levels:
                 span = f"{array.min()}..{array.max()}"
                 raise DataFormatError(f"{where}: expected values 0..{domain.levels - 1} for {domain}; got {span}.")
             return torch.from_numpy(np.ascontiguousarray(array, np.int64)).to(domain.dtype)
     raise DataFormatError(f"{where}: the run models {domain}; got {array.dtype} of shape {array.shape}.")
+
+
+def _as_planes(array: NDArray[Any], domain: Grid) -> NDArray[Any]:
+    """With the axis of channels where the domain has it, if it stands elsewhere or nowhere."""
+    if array.shape[1:] == (*domain.size, domain.channels) != domain.shape:
+        return np.moveaxis(array, -1, 1)
+    return array[:, None] if array.shape[1:] == domain.size and domain.channels == 1 else array
+
+
+def _recording(path: Path, domain: Domain) -> Tensor:
+    """The windows of a recording, as mu-law codes; what is left at its end is named in a warning."""
+    if not isinstance(domain, Waveform) or domain.levels != 256:
+        raise DataFormatError(f"{path}: a recording of 256 levels; the run models {domain}.")
+    if path.stat().st_size > LARGEST:
+        raise DataFormatError(f"{path}: larger than {LARGEST >> 20} MiB.")
+    recording = read_recording(path.read_bytes(), str(path))
+    if recording.rate != domain.rate or len(recording.codes) < domain.length:
+        raise DataFormatError(
+            f"{path}: {len(recording.codes):,} samples at {recording.rate:,} Hz; the run models {domain}."
+        )
+    x, _ = windows([recording.codes], domain.length)
+    if left := len(recording.codes) - x.numel():
+        warnings.warn(f"{path}: the last {left:,} samples fill no window and are left out.", stacklevel=3)
+    return x
 
 
 def _pictures(folder: Path, domain: Domain) -> Tensor:

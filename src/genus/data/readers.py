@@ -1,20 +1,22 @@
 """The user's own files and folders: what they hold is read off their endings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from genus.data import pictures, shapes, tables
+from genus.data import pictures, sequences, shapes, sound, tables
 from genus.data.guard import Faults, regular_files, told
 from genus.data.source import DataOptions, Source, TensorSplit, annotate
 from genus.data.splitting import ALIASES, PARTS, by_name, labels_of, without
-from genus.domain import Domain, Grid, Points
+from genus.domain import Domain, Grid, Label, Points
 from genus.errors import DataFormatError
 
 EXPECTED = (
-    f"a folder of pictures ({', '.join(pictures.ENDINGS)}), of meshes or point clouds ({', '.join(shapes.ENDINGS)}); "
-    f"or a file: .npy, .npz, IDX, {', '.join(tables.ENDINGS)}"
+    f"a folder of pictures ({', '.join(pictures.ENDINGS)}), of meshes or point clouds ({', '.join(shapes.ENDINGS)}), "
+    f"of recordings ({', '.join(sound.ENDINGS)}); "
+    f"or a file: .npy, .npz, IDX, {', '.join(tables.ENDINGS)}, .txt"
 )
 
 
@@ -28,6 +30,8 @@ def open_path(path: Path, options: DataOptions) -> tuple[Source, frozenset[str]]
     name = path.name.lower()
     if name.endswith(tables.ENDINGS):
         return tables.open_table(path, options.label, options.skip_bad), frozenset({"label", "skip_bad"})
+    if name.endswith(".txt"):
+        return sequences.open_text(path, options.length), frozenset({"length"})
     if name.endswith((".npy", ".npz", "ubyte", "ubyte.gz", ".idx", ".idx.gz")) or "idx" in name:
         from genus.data.arrays import open_arrays
 
@@ -36,7 +40,7 @@ def open_path(path: Path, options: DataOptions) -> tuple[Source, frozenset[str]]
 
 
 def open_folder(folder: Path, options: DataOptions) -> Source:
-    """A folder of pictures, meshes or clouds.
+    """A folder of pictures, meshes or clouds, or recordings.
 
     Subfolders are classes if every file lies in one. If there are folders ``train``,
     ``val`` (or ``validation``) and ``test``, they are obeyed; else the files are split
@@ -76,6 +80,8 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
         _refuse_nothing(kept, folder, faults)
         domain = Grid(x.shape[1], tuple(x.shape[2:]))
         note = f"{options.size}x{options.size}" if options.size else ""
+    elif files[0].suffix.lower() in sound.ENDINGS:
+        return _open_recordings(files, folder, options, faults, splits, notes, None if y is None else (y, label))  # type: ignore[arg-type]
     else:
         kept, x, attributes = shapes.read_shapes(files, folder, options.points, faults)
         _refuse_nothing(kept, folder, faults)
@@ -102,6 +108,27 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
     )
 
 
+def _open_recordings(
+    files: list[Path],
+    folder: Path,
+    options: DataOptions,
+    faults: Faults,
+    splits: list[Tensor],
+    notes: str,
+    labels: tuple[Tensor, Label] | None,
+) -> Source:
+    """Recordings, whose splits are made before they are cut into windows."""
+    kept, codes, rate = sound.read_recordings(files, folder, faults)
+    _refuse_nothing(kept, folder, faults)
+    y = None if labels is None else (labels[0][torch.tensor(kept)], labels[1])
+    length = options.length or sound.USUAL_LENGTH
+    skipped = faults.report(len(files), "files")
+    note = ", ".join(filter(None, (f"windows of {length}", faults.summary(len(files), "files"))))
+    parts = without(splits, kept, str(folder))
+    source = sound.open_recordings(annotate(folder.name, note), codes, rate, parts, length, y, {}, notes=notes)
+    return replace(source, notes=told(source.notes, skipped), skipped=skipped)
+
+
 def _refuse_nothing(kept: list[int], folder: Path, faults: Faults) -> None:
     if not kept:
         raise DataFormatError(f"{folder}: none of its {faults.count} files can be read; the first: {faults.reasons[0]}")
@@ -114,6 +141,11 @@ def _census(folder: Path) -> list[Path]:
     shaped = [file for file in files if file.suffix.lower() in shapes.ENDINGS]
     if shaped and any(file.suffix.lower() == ".obj" for file in shaped):
         seen = []  # pictures beside OBJ files are their textures
+    heard = [file for file in files if file.suffix.lower() in sound.ENDINGS]
+    if heard and (seen or shaped):
+        raise DataFormatError(f"{folder}: holds both recordings ({heard[0].name}) and {(seen or shaped)[0].name}.")
+    if heard:
+        return heard
     if not seen and not shaped:
         raise DataFormatError(f"{folder}: holds nothing to read; expected {EXPECTED}.")
     if seen and shaped:

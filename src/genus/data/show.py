@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from genus.data import symbols
 from genus.data.source import Source, TensorSplit
-from genus.domain import Grid, Points, Vectors
+from genus.domain import Grid, Points, Tokens, Vectors, Waveform
 from genus.prob import noise
+from genus.prob.spectrum import spectrogram
 
 INK, PAPER = "#222222", "#ffffff"
 
@@ -35,6 +37,9 @@ def describe(source: Source) -> dict[str, str]:
         names = source.domain.names or tuple(f"feature {k + 1}" for k in range(source.domain.features))
         spread = [f"{n} {m:.4g} ± {s:.3g}" for n, m, s in zip(names, x.mean(0), x.std(0), strict=True)]
         rows["mean ± deviation"] = ", ".join(spread[:12]) + (", ..." if len(spread) > 12 else "")
+    elif isinstance(source.domain, Tokens) and source.domain.names:
+        often = x.flatten().bincount(minlength=source.domain.levels).sort(descending=True, stable=True).indices[:16]
+        rows["most frequent symbols"] = ", ".join(repr(source.domain.names[code])[:12] for code in often.tolist())
     else:
         rows["values in train"] = f"{x.min():g} to {x.max():g}, mean {x.float().mean():.4g}"
     if source.attributes:
@@ -46,14 +51,19 @@ def describe(source: Source) -> dict[str, str]:
 
 
 def preview(source: Source) -> Image.Image:
-    """A contact sheet of the training split: pictures with labels, a scatter matrix, or clouds from one side."""
+    """A contact sheet of the training split: pictures with labels, a scatter matrix, or clouds from one side,
+    or the spectrum of sounds over time."""
     if isinstance(source.domain, Grid):
         return _pictures(source)
     if isinstance(source.domain, Points):
         return _clouds(source)
+    if isinstance(source.domain, Waveform):
+        return _sounds(source, source.domain)
     if isinstance(source.domain, Vectors):
         return _vectors(source)
-    raise ValueError(f"expected a source of pictures, clouds or vectors; got {source.domain}.")
+    if isinstance(source.domain, Tokens):
+        return Image.fromarray(symbols.page(_some(source.train, 60)[0], source.domain))
+    raise ValueError(f"expected a source of pictures, clouds, sounds or vectors; got {source.domain}.")
 
 
 def _some(split: TensorSplit, count: int) -> tuple[Tensor, Tensor | None]:
@@ -101,6 +111,24 @@ def _clouds(source: Source, columns: int = 8, rows: int = 4) -> Image.Image:
         axes[item].set_aspect("equal")
         axes[item].set_title(_caption(source, label, item), fontsize=8, color=INK, pad=1)
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, 0.02, 0.12)
+    return _rendered(figure)
+
+
+def _sounds(source: Source, domain: Waveform, columns: int = 6, rows: int = 5) -> Image.Image:
+    """How strong each frequency is over time, up to half of the rate; a window of 1/16 of the sound."""
+    x, label = _some(source.train, columns * rows)
+    rows = math.ceil(len(x) / columns)
+    window = 2 ** min(max(round(math.log2(domain.length / 16)), 4), 9)
+    decibels = 10 * (spectrogram(domain.amplitudes(x), window) + 1e-10).log10()
+    figure = Figure(figsize=(1.9 * columns, 1.4 * rows), facecolor=PAPER)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    top = float(decibels.max())
+    for item, axis in enumerate(axes):
+        axis.set_axis_off()
+        if item < len(x):
+            axis.imshow(decibels[item].numpy(), "magma", vmin=top - 70, vmax=top, origin="lower", aspect="auto")
+            axis.set_title(_caption(source, label, item), fontsize=8, color=INK, pad=1)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, 0.03, 0.2)
     return _rendered(figure)
 
 

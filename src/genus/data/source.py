@@ -30,6 +30,8 @@ class DataOptions(BaseModel):
     """Two-level pictures: dynamic draws each pixel anew with its grey value as probability, threshold cuts at half."""
     points: int | None = Field(default=None, ge=1)
     """Points of each cloud."""
+    length: int | None = Field(default=None, ge=1, le=1 << 20)
+    """Entries of each sequence, samples of each recording."""
     label: str | None = None
     """The column of a CSV file that holds the class label; it becomes the condition."""
     holdout: int | None = Field(default=None, ge=0)
@@ -171,7 +173,10 @@ def refuse_unused(source: Source, options: DataOptions, taken: frozenset[str]) -
 
     taken: options beyond those of the domain that the reader itself has used.
     """
-    fitting = {"grid": {"size", "colour", "binarize"}, "points": {"points"}}.get(source.domain.kind, set()) | taken
+    of_kind = {
+        "grid": {"size", "colour", "binarize"}, "points": {"points"}, "tokens": {"length"}, "waveform": {"length"},
+    }  # fmt: skip
+    fitting = of_kind.get(source.domain.kind, set()) | taken
     fitting |= {"limit", "download"}
     for name, value in options:
         if name == "skip_bad" and value and name not in fitting:

@@ -37,8 +37,8 @@ def open_table(path: Path, label: str | None, skip_bad: bool = False) -> Source:
     cell, or with more or fewer cells, are left out, counted and reported; the others stay in the
     splits that they would have been in.
     """
-    rows = _rows(path)
-    names, rows = _header(rows, path)
+    rows = rows_of(path)
+    names, rows = header_of(rows, path)
     if label is not None and label not in names:
         raise SettingsError(
             f"{path}: no column {label[:60]!r} for the label; the columns are {', '.join(names[:40])[:400]}."
@@ -89,7 +89,7 @@ def open_table(path: Path, label: str | None, skip_bad: bool = False) -> Source:
     )
 
 
-def _header(rows: Iterator[Row], path: Path) -> tuple[list[str], Iterator[Row]]:
+def header_of(rows: Iterator[Row], path: Path) -> tuple[list[str], Iterator[Row]]:
     """The names of the columns, and the rows below them."""
     number, top = next(rows, (0, []))
     if not top:
@@ -127,7 +127,7 @@ def _numbers(cells: list[str], names: list[str], labelled: int, where: str) -> l
     raise DataFormatError(f"{where}, column {name!r}: expected a finite number; got {kept[wrong][:40]!r}.{hint}")
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def rows_of(path: Path) -> Iterator[Row]:
     """The rows that are not blank, as they are read."""
     lines = _lines(path)
     head = next(lines, "")

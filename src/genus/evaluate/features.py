@@ -1,7 +1,8 @@
 """A named feature space in which samples and real data are compared.
 
 Labelled grids: the penultimate layer of a small classifier that genus trains on the data's
-own training split. Everything else: principal components of the raw values. The name holds
+own training split. Sound: principal components of its log-mel spectrogram, summed up over
+time. Everything else: principal components of the raw values. The name holds
 a hash of the weights, so numbers from different feature spaces are never taken for
 comparable, and none of them is called FID.
 """
@@ -21,13 +22,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genus.contract import Split
-from genus.domain import Grid, Label, Points
+from genus.domain import Grid, Label, Points, Waveform
 from genus.evaluate._items import DataSource, choose, gather
 from genus.prob import noise
+from genus.prob.spectrum import mel_bands, spectrogram
 
 VERSION = 1  # raised when the classifier or its training changes: old cached weights are then not used
 WIDTH = 64
 COMPONENTS = 32
+BANDS, PARTS = 24, 4  # of a sound: bands of the mel scale, parts of the time
 STEPS = 600, 1500  # least and most steps that train the classifier
 
 
@@ -49,6 +52,8 @@ def features_of(source: DataSource, *, seed: int = 0) -> Features:
         raise ValueError("point clouds have no feature space here: compare them with genus.evaluate.shapes.")
     if isinstance(source.domain, Grid) and isinstance(source.condition, Label) and source.condition.count > 1:
         return _classifier_features(source, source.domain, source.condition, seed)
+    if isinstance(source.domain, Waveform):
+        return _sound_features(source, source.domain, seed)
     return _pca_features(source, seed)
 
 
@@ -194,6 +199,36 @@ def _pca_features(source: DataSource, seed: int) -> Features:
 
     name = f"pca-{size}/{source.name} sha256:{sha}"
     return Features(name, size, extract, {"features": name})
+
+
+def _sound_features(source: DataSource, domain: Waveform, seed: int) -> Features:
+    """Principal components of `heard` of up to 4000 training items, each number of it standardised."""
+    x = heard(gather(source.train, choose(len(source.train), 4000, seed), seed).x, domain)
+    mean, scale = x.mean(0), x.std(0, correction=0)
+    scale = torch.where(scale > 1e-9, scale, 1.0)
+    axes = _principal_axes((x - mean) / scale, COMPONENTS)
+    size = axes.shape[1]
+    sha = digest({"mean": mean, "scale": scale, "axes": axes})
+
+    def extract(x: Tensor) -> np.ndarray:
+        domain.check(x)
+        return (((heard(x.cpu(), domain) - mean) / scale) @ axes).numpy()
+
+    name = f"log-mel-pca-{size}/{source.name} sha256:{sha}"
+    return Features(name, size, extract, {"features": name})
+
+
+def heard(x: Tensor, domain: Waveform) -> Tensor:
+    """What a sound is like in float64: decibels in `BANDS` bands of the mel scale, their mean in each of
+    `PARTS` parts of the time, and their deviation over the whole of it."""
+    window = 2 ** min(max(round(math.log2(domain.rate * 0.03)), 4), 11)  # about 30 ms
+    bands = mel_bands(BANDS, window, domain.rate)
+    found = []
+    for part in x.split(256):
+        decibels = 10 * (bands @ spectrogram(domain.amplitudes(part), window) + 1e-8).log10()
+        means = torch.nn.functional.adaptive_avg_pool1d(decibels, PARTS)
+        found.append(torch.cat([means.flatten(1), decibels.std(-1, correction=0)], 1).double())
+    return torch.cat(found)
 
 
 def _principal_axes(x: Tensor, count: int) -> Tensor:

@@ -52,7 +52,8 @@ def log_likelihood(
         model, split, num_samples=num_samples, batch_size=batch_size, seed=seed, limit=limit
     )  # (items,) nats
     levels, dimensions = model.domain.levels, math.prod(model.domain.shape)
-    protocol = {"items": len(nll), "num_samples": num_samples, "seed": seed}
+    told = model.protocol if isinstance(model, HasLogProb) else {}
+    protocol = {"items": len(nll), "num_samples": num_samples, "seed": seed, **told}
 
     def score(unit: str, scale: float) -> Score:
         error = float(nll.std() / math.sqrt(len(nll))) / scale if len(nll) > 1 else None

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from genus.domain import Domain, Grid, Points, Vectors
+from genus.data import symbols
+from genus.domain import Domain, Grid, Points, Tokens, Vectors, Waveform
+from genus.report.sound import spectrograms
 
 PAPER = (255, 255, 255)
 INK, REAL, GENERATED = "#1d2433", "#9aa4b5", "#c2410c"
@@ -26,12 +28,14 @@ def sheet(
 
     Pictures are enlarged by a whole factor, pixel by pixel; clips become strips of frames;
     voxels and clouds are drawn from one fixed view, coloured by height (their second axis is
-    up); vectors are scattered, over ``real`` ones if given.
+    up); vectors are scattered, over ``real`` ones if given; of sounds one sees wave and spectrum.
     """
     domain.check(x, "pictures")
     x = x.detach().cpu()
     if not len(x):
         raise ValueError("a sheet needs at least one datum.")
+    if isinstance(domain, Tokens):
+        return png(symbols.page(x, domain, columns, width))
     columns = columns or (
         1 if isinstance(domain, Grid) and len(domain.size) == 3 and domain.levels > 2 else _columns(len(x))
     )
@@ -45,6 +49,8 @@ def sheet(
             tiles = [voxels(datum[0] > 0, drawn) for datum in x.numpy()]
         case Grid(size=(_, _, _)):
             tiles = [_strip(datum, domain.levels) for datum in x.numpy()]
+        case Waveform():
+            return png_of(spectrograms(x, domain, columns))
         case Points():
             tiles = [cloud(datum, drawn) for datum in x.numpy()]
         case Vectors():

@@ -10,14 +10,15 @@ import torch
 import trimesh
 from torch import Tensor
 
-from genus.data import Source
-from genus.domain import Label, Points
+from genus.data import Source, symbols
+from genus.domain import Label, Points, Tokens, Waveform
 from genus.errors import SettingsError
 from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.memorisation import neighbours
 from genus.evaluate.scorecard import draw
 from genus.report.pictures import sheet
 from genus.report.run import RunReport, run_page
+from genus.report.sound import wav
 from genus.training import Run
 
 SHOWN = 40
@@ -92,7 +93,7 @@ def conditions(run: Run, count: int, label: str | None) -> Tensor | None:
 
 def write_samples(run: Run, samples: Tensor, condition: Tensor | None, out: Path) -> list[Path]:
     """Write ``out.png`` (a sheet), ``out.npz`` (x and, where there is one, condition) and,
-    for 3-D clouds, one PLY a cloud in the folder ``out``. Returns the paths."""
+    for 3-D clouds or sounds, one PLY or WAV each in the folder ``out``. Returns the paths."""
     out.parent.mkdir(parents=True, exist_ok=True)
     picture, arrays = out.parent / f"{out.name}.png", out.parent / f"{out.name}.npz"
     picture.write_bytes(sheet(samples, run.domain))
@@ -101,9 +102,18 @@ def write_samples(run: Run, samples: Tensor, condition: Tensor | None, out: Path
     else:
         np.savez_compressed(arrays, x=samples.numpy(), condition=condition.numpy())
     paths = [picture, arrays]
+    if isinstance(run.domain, Tokens) and symbols.is_text(run.domain):
+        paths.append(out.parent / f"{out.name}.txt")
+        written = (f"--- {n} ---\n{text}\n" for n, text in enumerate(symbols.texts(samples, run.domain), 1))
+        paths[-1].write_text("".join(written), encoding="utf-8")
     if isinstance(run.domain, Points) and run.domain.dim == 3:
         out.mkdir(exist_ok=True)
         for number, cloud in enumerate(samples.numpy()):
             paths.append(out / f"{number:04d}.ply")
             paths[-1].write_bytes(trimesh.PointCloud(cloud).export(file_type="ply"))
+    if isinstance(run.domain, Waveform):
+        out.mkdir(exist_ok=True)
+        for number, codes in enumerate(samples):
+            paths.append(out / f"{number:04d}.wav")
+            paths[-1].write_bytes(wav(codes, run.domain))
     return paths

@@ -18,6 +18,7 @@ from genus.contract import (
     Batch,
     FitsInClosedForm,
     GenerativeModel,
+    HasConditionals,
     HasLatents,
     HasLogProb,
     IsConditional,
@@ -26,6 +27,7 @@ from genus.contract import (
     Losses,
     Split,
     Symptom,
+    Walk,
     batches,
     check_condition,
 )
@@ -58,7 +60,7 @@ class Toy(GenerativeModel):
 # -- healthy twins --------------------------------------------------------------------------
 
 
-class Chain(Toy, HasLogProb, IsConditional, IsEditable):
+class Chain(Toy, HasLogProb, HasConditionals, IsConditional, IsEditable):
     """A fully visible belief network: entry i is a logistic regression on the entries before it."""
 
     domains = (Grid,)
@@ -98,6 +100,14 @@ class Chain(Toy, HasLogProb, IsConditional, IsEditable):
         check_condition(self, condition, len(x))
         nats = self.logits(x, condition).log_softmax(-1)
         return nats.gather(-1, x.flatten(1).long().unsqueeze(-1)).sum((1, 2))
+
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        """In raster order."""
+        check_condition(self, condition, count)
+        start = self.start[condition] if condition is not None else self.start
+        x = torch.zeros(count, self.domain.num_dims, dtype=self.weight.dtype)
+        for place in range(self.domain.num_dims):
+            x[:, place] = yield place, start[:, place] + x @ self.weight[place].T  # later entries are 0 yet
 
     def sample(
         self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
@@ -610,6 +620,82 @@ class ClaimsWithoutSigning(Toy):
         return noise.bernoulli(self.bias.sigmoid().expand(count, *self.domain.shape), generator).to(self.domain.dtype)
 
 
+class SkipsAPlace(Chain):
+    """Its walk ends before the last entry."""
+
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        walk = super().chain_rule(count, condition=condition)
+        step = next(walk)
+        for _ in range(self.domain.num_dims - 1):
+            step = walk.send((yield step))
+
+
+class AsksTwice(Chain):
+    """Its walk comes to each place twice, the second time with an answer that it knows: the sum stays right."""
+
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        walk = super().chain_rule(count, condition=condition)
+        step, entry = next(walk), torch.zeros(0)
+        for _ in range(self.domain.num_dims):
+            entry = yield step
+            yield step[0], 100.0 * F.one_hot(entry, self.domain.levels).to(step[1].dtype)
+            try:
+                step = walk.send(entry)
+            except StopIteration:
+                return
+
+
+class WalksALukewarmLaw(Chain):
+    """Its walk's logits are those of log_prob at another temperature."""
+
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        walk = super().chain_rule(count, condition=condition)
+        place, logits = next(walk)
+        for _ in range(self.domain.num_dims - 1):
+            place, logits = walk.send((yield place, 1.01 * logits))
+        yield place, 1.01 * logits
+
+
+class WalksInSingle(Chain):
+    """Its walk computes in float32 after `double()`."""
+
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        walk = super().chain_rule(count, condition=condition)
+        place, logits = next(walk)
+        for _ in range(self.domain.num_dims - 1):
+            place, logits = walk.send((yield place, logits.float()))
+        yield place, logits.float()
+
+
+class WalksWithoutTheLabel(Chain):
+    """Scores with the label, and walks with the table of class 0."""
+
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        check_condition(self, condition, count)
+        return super().chain_rule(count, condition=condition if condition is None else torch.zeros_like(condition))
+
+
+class WritesOverItsLogits(Chain):
+    """Its walk gives the logits of every step in the same memory."""
+
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        walk, memory = super().chain_rule(count, condition=condition), torch.zeros(count, self.domain.levels)
+        place, logits = next(walk)
+        for _ in range(self.domain.num_dims - 1):
+            place, logits = walk.send((yield place, memory.copy_(logits.detach())))
+        yield place, memory.copy_(logits.detach())
+
+
+class WalksAsOne(Chain):
+    """Keeps what was sent on itself, so that two walks side by side are one."""
+
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        check_condition(self, condition, count)
+        self.sent = torch.zeros(count, *self.domain.shape, dtype=torch.int64)
+        for place in range(self.domain.num_dims):
+            self.sent.view(count, -1)[:, place] = yield place, self.logits(self.sent, condition)[:, place]
+
+
 class DrawsForThePart(Switch):
     """Its loss averages over three coins whose first axis is not the batch: a slice of a batch draws others."""
 
@@ -644,6 +730,13 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(ClosedEndBins, Bins, checks.check_total_mass, Grid(1, (1, 2), 5)),
     _mutant(BoundAboveTruth, Switch, checks.check_total_mass),
     _mutant(BoundAboveTruth, Switch, checks.check_samples_follow_log_prob),
+    _mutant(SkipsAPlace, Chain, checks.check_chain_rule),
+    _mutant(AsksTwice, Chain, checks.check_chain_rule),
+    _mutant(WalksALukewarmLaw, Chain, checks.check_chain_rule),
+    _mutant(WalksInSingle, Chain, checks.check_chain_rule),
+    _mutant(WalksWithoutTheLabel, Chain, checks.check_chain_rule, condition=LABELS),
+    _mutant(WritesOverItsLogits, Chain, checks.check_walks_are_independent),
+    _mutant(WalksAsOne, Chain, checks.check_walks_are_independent),
     _mutant(DrawsForThePart, Switch, checks.check_parts),
     _mutant(LooserWithMore, Switch, checks.check_more_samples_are_tighter),
     _mutant(SamplesAnotherLaw, Chain, checks.check_samples_follow_log_prob),

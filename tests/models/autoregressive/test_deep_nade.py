@@ -8,8 +8,11 @@ from torch import Tensor
 from genus.contract import Batch, Likelihood
 from genus.data.source import TensorSplit
 from genus.domain import Grid, Label
-from genus.models.autoregressive.deep_nade import DeepNADE, orderless_visible
-from genus.prob import noise
+from genus.errors import CapabilityError
+from genus.models.autoregressive._entries import log_p
+from genus.models.autoregressive._orderless import orderless_visible
+from genus.models.autoregressive.deep_nade import DeepNADE
+from genus.prob import chain, noise
 
 BINARY, TERNARY, THREE = Grid(1, (2, 3), 2), Grid(2, (1, 2), 3), Grid(1, (1, 3), 2)
 LABEL = Label(("a", "b"))
@@ -26,6 +29,18 @@ def build(domain: Grid, condition: Label | None = None, spread: float = 0.7, **s
 
 def data(domain: Grid, count: int) -> Tensor:
     return noise.integers(domain.levels, (count, *domain.shape), noise.stream("deep_nade data")).to(domain.dtype)
+
+
+def steps(model: DeepNADE, x: Tensor, order: Tensor) -> dict[int, Tensor]:
+    """The logits that a walk through ``x`` (B, D) gives, by place."""
+    found = {}
+
+    def choose(place: int, logits: Tensor) -> Tensor:
+        found[place] = logits.detach()
+        return x[:, place].long()
+
+    chain.drive(model.walk(order, x, torch.zeros_like(x, dtype=torch.bool), None), choose)
+    return found
 
 
 def chain_rule(model: DeepNADE, x: Tensor, order, condition: Tensor | None = None) -> Tensor:
@@ -69,12 +84,11 @@ def test_log_prob_is_the_mixture_of_its_orderings(domain: Grid, settings) -> Non
 
 def test_averaged_logits_are_no_likelihood(every_state) -> None:
     model, x = build(BINARY).double(), every_state(BINARY)
-    flat, averaged = x.flatten(1), torch.zeros(len(x), 6, 1, dtype=torch.float64)
+    flat, averaged = x.flatten(1), torch.zeros(len(x), 6, 2, dtype=torch.float64)
     for k in range(4):
-        nothing, order = torch.zeros_like(flat, dtype=torch.bool), model.ordering(k)
-        for entry, logits in model.conditionals(flat, nothing, order, None):
-            averaged[:, entry] += logits.detach() / 4
-    assert abs(model.nats(averaged, flat).sum(1).exp().sum().item() - 1) > 0.01
+        for entry, logits in steps(model, flat, model.ordering(k)).items():
+            averaged[:, entry] += logits / 4
+    assert abs(log_p(averaged, flat).sum(1).exp().sum().item() - 1) > 0.01
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -97,10 +111,9 @@ def test_an_entry_sees_only_what_is_visible(settings) -> None:
 @pytest.mark.parametrize("domain", [Grid(1, (3, 4), 2), Grid(2, (1, 3), 4)], ids=str)
 def test_causal_in_every_ordering(domain: Grid, settings) -> None:
     model, x = build(domain, **settings), data(domain, 8).flatten(1)
-    nothing = torch.zeros_like(x, dtype=torch.bool)
 
     def walk(x: Tensor, order: Tensor) -> Tensor:
-        return torch.stack([z.detach() for _, z in model.conditionals(x, nothing, order, None)])
+        return torch.stack(list(steps(model, x, order).values()))
 
     for number in range(model.orderings):
         order = model.ordering(number)
@@ -196,6 +209,11 @@ def test_learns_what_a_histogram_cannot() -> None:
         model.losses(Batch(x), noise.stream("coins", step))["loss"].mean().backward()
         optimizer.step()
     assert abs(-model.log_prob(x).mean().item() - 2 * math.log(2)) < 0.15
+
+
+def test_a_mixture_has_no_chain_rule_and_says_so() -> None:
+    with pytest.raises(CapabilityError, match=r"deep_nade with orderings=2 has no chain rule .* --orderings 1"):
+        DeepNADE(BINARY, hidden=4, orderings=2).chain_rule(1)
 
 
 def test_refusals_teach() -> None:

@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ from genus.data.source import TensorSplit
 from genus.domain import Grid, Label
 from genus.errors import CapabilityError
 from genus.models.autoregressive import made
+from genus.models.autoregressive._entries import every_level
 from genus.models.autoregressive.made import MADE
-from genus.prob import noise
+from genus.prob import chain, noise
+from genus.recipe import Recipe
+from genus.testing import check_model
 from genus.testing.oracles import check_causal
 
 BINARY, TERNARY = Grid(1, (2, 3), 2), Grid(2, (1, 2), 3)
@@ -111,10 +115,16 @@ def test_incremental_logits_are_those_of_the_full_pass(domain: Grid, settings) -
     labels = torch.tensor([0, 1, 1, 0, 1])
     for number in range(model.orderings):
         full = model.logits(x, labels, number)
-        steps = {entry: z.clone() for entry, z in model.conditionals(number, x.flatten(1), labels)}
+        steps: dict[int, Tensor] = {}
+
+        def choose(place: int, logits: Tensor, steps: dict[int, Tensor] = steps) -> Tensor:
+            steps[place] = logits
+            return x.flatten(1)[:, place].long()
+
+        chain.drive(model.walk_in(number, 5, labels), choose)
         assert list(steps) == in_order(model, number).tolist()
         for entry, z in steps.items():
-            torch.testing.assert_close(z, full[:, entry], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(z, every_level(full[:, entry]), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("domain", [Grid(1, (2, 2), 2), Grid(1, (1, 3), 3)], ids=str)
@@ -171,6 +181,31 @@ def test_learns_what_a_histogram_cannot() -> None:
         model.losses(Batch(x))["loss"].mean().backward()
         optimizer.step()
     assert abs(-model.log_prob(x).mean().item() - 2 * math.log(2)) < 0.1
+
+
+class Mixture(MADE):
+    """Three orderings, for the checks of any model.
+
+    Args:
+        hidden: as in MADE.
+    """
+
+    def __init__(self, domain, condition=None, *, hidden: int = 8):
+        super().__init__(domain, condition, hidden=hidden, layers=2, orderings=3)
+
+    recipes: ClassVar = {"quick": Recipe(), "paper": Recipe()}
+
+    @classmethod
+    def tiny(cls, domain, condition=None):
+        return cls(domain, condition)
+
+
+@pytest.mark.slow
+def test_a_mixture_keeps_every_promise_but_one() -> None:
+    """It has no chain rule entry by entry, and says so."""
+    failed = [result for result in check_model(Mixture) if not result.passed]
+    assert {result.check.split()[0] for result in failed} == {"chain_rule", "walks_are_independent"}
+    assert all("orderings=3 has no chain rule" in result.reason for result in failed)
 
 
 def test_refusals_teach() -> None:

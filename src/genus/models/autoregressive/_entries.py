@@ -20,3 +20,16 @@ def log_odds(split: Split, domain: Grid) -> Tensor:
         counts += F.one_hot(batch.x.flatten(1).long(), domain.levels).sum(0)
     log_p = counts.log() - counts.sum(-1, keepdim=True).log()
     return log_p[:, 1:] - log_p[:, :1] if width_of(domain) == 1 else log_p
+
+
+def every_level(logits: Tensor) -> Tensor:
+    """Logits ``(..., width)`` with one number a level: of two levels, the first has 0."""
+    return F.pad(logits, (1, 0)) if logits.shape[-1] == 1 else logits
+
+
+def log_p(logits: Tensor, x: Tensor) -> Tensor:
+    """log p of values ``x`` (...) by logits ``(..., width)``; out of autocast's half precision."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.shape[-1] == 1:
+        return -F.binary_cross_entropy_with_logits(logits.squeeze(-1), x.to(logits.dtype), reduction="none")
+    return logits.log_softmax(-1).gather(-1, x.long().unsqueeze(-1)).squeeze(-1)

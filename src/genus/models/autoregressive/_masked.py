@@ -6,7 +6,7 @@ plane that is 0 inside the picture and 1 outside, so that a border never looks l
 
 A full pass gives the logits of all entries at once, for training and scoring. Sampling needs one
 entry at a time; `Memory` keeps what each convolution has read, so a step costs one position, not
-one picture.
+one picture. Samples, edits and compressed files come from one walk, `RasterModel.chain_rule`.
 """
 
 import itertools
@@ -21,17 +21,19 @@ from torch import Tensor, nn
 from genus.contract import (
     Batch,
     GenerativeModel,
+    HasConditionals,
     HasLogProb,
     IsConditional,
     IsEditable,
     Likelihood,
     Losses,
+    Walk,
     check_condition,
     name_of,
 )
 from genus.domain import Domain, Grid, Label
-from genus.models.autoregressive._entries import width_of
-from genus.prob import noise
+from genus.models.autoregressive._entries import every_level, log_p, width_of
+from genus.prob import chain
 
 Choose = Callable[[Tensor, int, int, int], Tensor]
 """From the logits ``(B, width)`` of entry (channel, row, column), its values ``(B,)``."""
@@ -104,7 +106,11 @@ class MaskedConv(nn.Conv2d):
 
 
 class Memory:
-    """The inputs of a `MaskedConv` as far as they are known, and its output at one place of them."""
+    """The inputs of a `MaskedConv` as far as they are still read, and its output at one place of them.
+
+    It holds the rows that a position of the current row reads, and moves down with the row: a few rows
+    stay in a processor's cache where pictures do not. So rows must come in order.
+    """
 
     def __init__(self, conv: MaskedConv, count: int, size: tuple[int, ...], outside: float = 0.0):
         left, right, self.top, _ = conv.pad
@@ -112,27 +118,45 @@ class Memory:
         self.span = tuple((k - 1) * self.step + 1 for k in conv.kernel_size)
         self.weight = conv.masked
         self.matrix, self.bias = conv.at_once()
-        shape = (count, size[0] + self.top, size[1] + left + right, conv.in_channels)
-        self.inputs = self.weight.new_full(shape, outside)
+        self.outside, self.now = outside, 0
+        shape = (count, self.top + 1, size[1] + left + right, conv.in_channels)
+        self.inputs = self.weight.new_full(shape, outside)  # the current row is the last
+
+    def reach(self, row: int) -> None:
+        """Move down to a row."""
+        for _ in range(self.now, row):
+            self.inputs[:, :-1] = self.inputs[:, 1:].clone()
+            self.inputs[:, -1] = self.outside
+        self.now = row
 
     def put(self, value: Tensor, row: int, column: int) -> None:
         """Inputs ``(B, inputs)`` of one position."""
-        self.inputs[:, self.top + row, self.left + column] = value
+        if row > self.now:
+            self.reach(row)
+        self.inputs[:, self.top, self.left + column] = value
 
     def put_row(self, values: Tensor, row: int) -> None:
         """Inputs ``(B, W, inputs)`` of one row."""
-        self.inputs[:, self.top + row, self.left : self.left + values.shape[1]] = values
+        if row > self.now:
+            self.reach(row)
+        self.inputs[:, self.top, self.left : self.left + values.shape[1]] = values
 
     def at(self, row: int, column: int, start: Tensor | None = None) -> Tensor:
         """Output ``(B, outputs)`` at one position; ``start`` (same shape) stands in for the bias."""
+        if row > self.now:
+            self.reach(row)
         height, width = self.span
-        patch = self.inputs[:, row : row + height : self.step, column : column + width : self.step].flatten(1)
+        patch = self.inputs[:, : height : self.step, column : column + width : self.step].flatten(1)
         return torch.addmm(self.bias if start is None else start, patch, self.matrix)
 
     def row(self, row: int) -> Tensor:
         """Outputs ``(B, W, outputs)`` of one row."""
-        rows = self.inputs[:, row : row + self.span[0]].permute(0, 3, 1, 2)
-        return F.conv2d(rows, self.weight, self.bias, dilation=self.step).squeeze(2).mT
+        if row > self.now:
+            self.reach(row)
+        rows, columns = (range(0, span, self.step) for span in self.span)
+        width = self.inputs.shape[2] - self.span[1] + 1
+        taps = [self.inputs[:, i, j : j + width] for i in rows for j in columns]
+        return (torch.cat(taps, 2).flatten(0, 1) @ self.matrix + self.bias).unflatten(0, (-1, width))
 
 
 class Walker(Protocol):
@@ -147,7 +171,7 @@ class Walker(Protocol):
         ...
 
 
-class RasterModel(GenerativeModel, HasLogProb, IsConditional, IsEditable):
+class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEditable):
     """A model of pictures entry by entry; subclasses give the full pass and the `Walker`."""
 
     domains = (Grid,)
@@ -199,41 +223,47 @@ class RasterModel(GenerativeModel, HasLogProb, IsConditional, IsEditable):
         num_samples: int = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        logits, target = self.logits(x, condition), x.unsqueeze(2)
-        if self.width == 1:
-            nats = -F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
-        else:
-            nats = logits.log_softmax(2).gather(2, target.long())
-        return nats.flatten(1).sum(1)
+        return log_p(self.logits(x, condition).movedim(2, -1), x).flatten(1).sum(1)
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         return {"loss": -self.log_prob(batch.x, condition=batch.condition)}
 
+    def entry(self, outputs: Tensor, pixel: Tensor, channel: int) -> Tensor:
+        """Logits ``(B, levels)`` of a channel from the `Walker`'s outputs for its pixel; the channels before it
+        are in ``pixel`` (B, channels)."""
+        return every_level(outputs.view(len(outputs), -1, self.width)[:, channel])
+
     @torch.no_grad()
+    def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
+        check_condition(self, condition, count)
+        walker, device, (height, width) = self.walker(count, condition), self.device, self.domain.size
+        for row, column in itertools.product(range(height), range(width)):
+            pixel = torch.zeros(count, self.domain.channels, dtype=torch.int64, device=device)
+            for channel in range(self.domain.channels):
+                logits = self.entry(walker.outputs(row, column), pixel, channel)
+                pixel[:, channel] = yield (channel * height + row) * width + column, logits
+                walker.put(self.planes(pixel), row, column)
+
     def walk(self, count: int, condition: Tensor | None, choose: Choose) -> Tensor:
         """Visit every entry in order, and let ``choose`` say what it is."""
-        check_condition(self, condition, count)
-        channels, walker = self.domain.channels, self.walker(count, condition)
         x = torch.zeros(count, *self.domain.shape, dtype=self.domain.dtype, device=self.device)
-        for row, column in itertools.product(*map(range, self.domain.size)):
-            pixel = x[:, :, row, column]
-            for channel in range(channels):
-                logits = walker.outputs(row, column).view(count, channels, self.width)[:, channel]
-                pixel[:, channel] = choose(logits, channel, row, column)
-                walker.put(self.planes(pixel), row, column)
-        return x
 
-    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Values ``(B,)`` from the logits ``(B, width)`` of one entry."""
-        if self.width == 1:
-            return noise.bernoulli(logits.squeeze(1).sigmoid(), generator)
-        return noise.categorical(logits, generator)
+        def told(place: int, logits: Tensor) -> Tensor:
+            rest, column = divmod(place, self.domain.size[1])
+            channel, row = divmod(rest, self.domain.size[0])
+            x[:, channel, row, column] = choose(logits[:, -self.width :], channel, row, column)
+            return x[:, channel, row, column].long()
+
+        chain.drive(self.chain_rule(count, condition=condition), told)
+        return x
 
     def sample(
         self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Entry by entry, each step at the cost of one position."""
-        return self.walk(count, condition, lambda logits, *_: self.draw(logits, generator))
+        x = torch.zeros(count, *self.domain.shape, dtype=self.domain.dtype, device=self.device)
+        chain.fill(self.chain_rule(count, condition=condition), x.view(count, -1), generator)
+        return x
 
     def edit(
         self,
@@ -253,9 +283,5 @@ class RasterModel(GenerativeModel, HasLogProb, IsConditional, IsEditable):
             raise ValueError(
                 f"keep: expected booleans of x's shape {tuple(x.shape)}; got {keep.dtype} {tuple(keep.shape)}."
             )
-
-        def choose(logits: Tensor, channel: int, row: int, column: int) -> Tensor:
-            drawn = self.draw(logits, generator).to(x.dtype)
-            return torch.where(keep[:, channel, row, column], x[:, channel, row, column], drawn)
-
-        return self.walk(len(x), condition, choose)
+        flat = x.flatten(1).clone()
+        return chain.fill(self.chain_rule(len(x), condition=condition), flat, generator, keep.flatten(1)).view(x.shape)

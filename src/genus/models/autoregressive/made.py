@@ -14,7 +14,7 @@ weights; an average of their logits would be no likelihood, as together they see
 
 Sampling costs the arithmetic of one pass, not of D: a hidden unit that sees m entries is final
 as soon as m entries are drawn, so step m computes only the units that count m, and each is
-computed once (`conditionals`).
+computed once (`walk_in`).
 
 What differs from the paper: the masks are a fixed set from the start, never drawn anew, so that
 the mixture is exact; the first ordering is the raster's; units count 1..D-1 evenly instead of at
@@ -23,11 +23,10 @@ layer and to the logits; the output biases start at the data's log-odds; Adam on
 averaged weights instead of Adagrad or Adadelta.
 
 Promises: exact log p(x), conditional on a label. It completes nothing: only a prefix of an
-ordering could be kept (`deep_nade` completes any part).
+ordering could be kept (`deep_nade` completes any part). With one ordering, compression.
 """
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal, Self
 
@@ -35,18 +34,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genus.contract import (
-    Batch,
-    GenerativeModel,
-    HasLogProb,
-    IsConditional,
-    Likelihood,
-    Losses,
-    Split,
-    check_condition,
-)
+from genus.contract import Batch, Losses, Split, Walk, check_condition
 from genus.domain import Domain, Grid, Label
-from genus.models.autoregressive._entries import log_odds, width_of
+from genus.models.autoregressive._entries import every_level, log_odds, log_p, width_of
+from genus.models.autoregressive._mixture import OrderingMixture
 from genus.prob import noise
 from genus.recipe import Recipe
 
@@ -70,7 +61,7 @@ def numbering(number: int, layer: int, units: int, entries: int) -> Tensor:
     return evenly[noise.permutation(units, noise.stream("made", number, layer, units))] if number else evenly
 
 
-class MADE(GenerativeModel, HasLogProb, IsConditional):
+class MADE(OrderingMixture):
     """Masked autoencoder for distribution estimation, over a mixture of orderings.
 
     A grid of two levels has one logit per entry, as in the paper; a grid of L levels has L (softmax).
@@ -89,7 +80,6 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
         "Germain, Gregor, Murray, Larochelle (2015). MADE: Masked Autoencoder for Distribution Estimation. "
         "https://arxiv.org/abs/1502.03509"
     )
-    domains = (Grid,)
     recipes = {  # noqa: RUF012
         "quick": Recipe(learning_rate=2e-3, batch_size=100, steps=1500, schedule="cosine", ema=0.99),
         "paper": Recipe(
@@ -102,7 +92,6 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
             settings={"hidden": 2000, "dropout": 0.3},  # undropped, 500 units overfit by 3.5 nats in 8,000 steps
         ),
     }
-    domain: Grid
 
     def __init__(
         self,
@@ -116,16 +105,13 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
         inputs: Literal["scaled", "one_hot"] = "scaled",
         dropout: float = 0.0,
     ):
-        super().__init__(domain, condition)
-        for name, value in (("hidden", hidden), ("layers", layers), ("orderings", orderings)):
+        super().__init__(domain, condition, orderings)
+        for name, value in (("hidden", hidden), ("layers", layers)):
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1; got {value}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1); got {dropout}.")
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"made can be conditioned on a label only; got {condition}.")
-        self.orderings, self.dropout, self.one_hot = orderings, dropout, inputs == "one_hot" and domain.levels > 2
-        self.width = width_of(domain)
+        self.dropout, self.one_hot = dropout, inputs == "one_hot" and domain.levels > 2
         self.inputs = self.width if self.one_hot else 1  # numbers that an entry feeds in
         entries = domain.num_dims
         sizes = [entries * self.inputs, *[hidden] * layers, entries * self.width]
@@ -143,7 +129,7 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
             nn.init.zeros_(linear.bias)
         self.layers = nn.ModuleList(linears)
         self.direct = nn.Parameter(torch.zeros(sizes[-1], sizes[0])) if direct else None
-        if condition is not None:
+        if isinstance(condition, Label):
             self.label_hidden = nn.Parameter(0.05 * torch.empty(condition.count, hidden).normal_())
             self.label_logits = nn.Parameter(torch.zeros(condition.count, sizes[-1]))
         for number in range(orderings):
@@ -154,7 +140,7 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
-        return cls(domain, condition, hidden=8, layers=2, orderings=2)  # type: ignore[arg-type]
+        return cls(domain, condition, hidden=8, layers=2)  # type: ignore[arg-type]
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:
@@ -162,10 +148,6 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
             logits = f"{domain.num_dims * domain.levels:,} logits"
             return f"made has a weight per hidden unit and logit: {domain} makes {logits}, over {LARGEST:,}."
         return super().refuses(domain)
-
-    @property
-    def likelihood(self) -> Likelihood:
-        return Likelihood.EXACT
 
     def initialise(self, split: Split) -> None:
         """Start the output biases at the data's own (add-one) log-odds, entry by entry."""
@@ -212,23 +194,7 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
 
     def log_prob_in(self, number: int, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """log p_o(x) of one ordering, ``(B,)``."""
-        logits, flat = self.logits(x, condition, number), x.flatten(1).unsqueeze(-1)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # autocast may have made them bfloat16
-        if self.width == 1:
-            return -F.binary_cross_entropy_with_logits(logits, flat.to(logits.dtype), reduction="none").sum((1, 2))
-        return logits.log_softmax(-1).gather(-1, flat.long()).sum((1, 2))
-
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Of the mixture of all orderings."""
-        nats = torch.stack([self.log_prob_in(number, x, condition) for number in range(self.orderings)])
-        return nats.logsumexp(0) - math.log(self.orderings)
+        return log_p(self.logits(x, condition, number), x.flatten(1)).sum(1)
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """One ordering a step: its mean over the orderings is a bound of the mixture's."""
@@ -238,39 +204,12 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
     def criterion(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         return -self.log_prob(batch.x, condition=batch.condition)
 
-    # --- samples ----------------------------------------------------------------------------
+    # --- entry by entry ---------------------------------------------------------------------
 
     @torch.no_grad()
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Each datum in an ordering of its own; those of one ordering are drawn together."""
-        check_condition(self, condition, count)
-        numbers = noise.integers(self.orderings, (count,), generator, self.device)
-        x = torch.empty(count, self.domain.num_dims, dtype=torch.int64, device=self.device)
-        for number in numbers.unique().tolist():
-            rows = numbers == number
-            x[rows] = self.draw(number, int(rows.sum()), None if condition is None else condition[rows], generator)
-        return x.to(self.domain.dtype).view(count, *self.domain.shape)
-
-    def draw(self, number: int, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        """``count`` data in one ordering, entry by entry: ``(count, D)``."""
-        x = torch.zeros(count, self.domain.num_dims, dtype=torch.int64, device=self.device)
-        for entry, logits in self.conditionals(number, x, condition):
-            if self.width == 1:
-                x[:, entry] = noise.bernoulli(logits[:, 0].sigmoid(), generator).long()
-            else:
-                x[:, entry] = noise.categorical(logits, generator)
-        return x
-
-    @torch.no_grad()
-    def conditionals(self, number: int, x: Tensor, condition: Tensor | None) -> Iterator[tuple[int, Tensor]]:
-        """Each entry in the ordering with its logits ``(B, width)`` given the entries before it in ``x`` (B, D).
-
-        The entry itself is read from ``x`` only when the next one is asked for: who draws writes it there. Units
-        are sorted by what they count, so that those known at a step are a prefix: step m computes the units that
-        count m from the prefix below, and each weight is used once.
-        """
+    def walk_in(self, number: int, count: int, condition: Tensor | None) -> Walk:
+        """Units are sorted by what they count, so that those known at a step are a prefix: step m computes the
+        units that count m from the prefix below, and each weight is used once."""
         inside, numbers, outside = self.counts(number)
         ranks = [counts.argsort(stable=True) for counts in (inside, *numbers, outside)]
         steps = torch.arange(self.domain.num_dims, device=self.device)
@@ -280,11 +219,11 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
         ]
         weights = [layer.weight[r][:, below] for layer, below, r in zip(self.linears, ranks, ranks[1:], strict=False)]
         direct = None if self.direct is None else self.direct[ranks[-1]][:, ranks[0]]
-        shift = [layer.bias.unsqueeze(1).expand(-1, len(x)) for layer in self.linears]
+        shift = [layer.bias.unsqueeze(1).expand(-1, count) for layer in self.linears]
         if condition is not None:
             shift[0], shift[-1] = shift[0] + self.label_hidden[condition].T, shift[-1] + self.label_logits[condition].T
         units = [bias[r] for bias, r in zip(shift, ranks[1:], strict=True)]  # (units, B): biases until they are known
-        units.insert(0, torch.zeros(len(inside), len(x), dtype=weights[0].dtype, device=self.device))
+        units.insert(0, torch.zeros(len(inside), count, dtype=weights[0].dtype, device=self.device))
         before = [0] * len(units)
         for step, entry in enumerate(getattr(self, f"order_{number}").tolist()):
             ends = [ends[step] for ends in known]
@@ -297,6 +236,7 @@ class MADE(GenerativeModel, HasLogProb, IsConditional):
                     units[k][new].relu_()
                 elif direct is not None:
                     units[k][new].addmm_(direct[new, : ends[0]], units[0][: ends[0]])
-            yield entry, units[-1][before[-1] : ends[-1]].T
+            logits = units[-1][before[-1] : ends[-1]].T
+            value = yield entry, every_level(logits)
             before = ends
-            units[0][step * self.inputs : (step + 1) * self.inputs] = self.features(x[:, entry : entry + 1]).T
+            units[0][step * self.inputs : (step + 1) * self.inputs] = self.features(value.unsqueeze(1)).T

@@ -1,0 +1,225 @@
+"""The gallery: train models for a few minutes each, draw pictures of what they can do, write docs/gallery.md.
+
+    python examples/gallery.py --minutes 5                  all of it
+    python examples/gallery.py --minutes 1 --only faces     the pictures whose name holds a word
+
+A call again goes on where the last one stopped: runs lie under runs/gallery, and a finished one is only
+drawn. A run keeps the budget that it began with. Models and data that are not there are skipped.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genus import registry
+from genus.contract import GenerativeModel
+from genus.data import list_sources
+from genus.domain import Domain, Grid
+from genus.errors import GenusError
+from genus.explore import add, complete, difference, directions, encode, interpolate, keep_mask, members, traverse
+from genus.explore.completion import with_grey
+from genus.prob import noise
+from genus.report.pictures import sheet
+from genus.training import Run, configure, train
+
+LARGEST = 150_000  # bytes of a picture
+MNIST = Grid(1, (28, 28))
+FACES = ("realnvp", "glow", "vae")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the gallery: its file name, the run it is of, how it is drawn, and what stands under it."""
+
+    name: str
+    model: str
+    data: str
+    draw: Callable[[Run], bytes]
+    caption: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Of the run; pictures of one model on the same data share it."""
+        return "-".join([self.model, self.data, *(f"{key}-{value}" for key, value in self.options.items())])
+
+
+def main() -> int:
+    """Train, draw, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5.0, help="of training for each model (default: 5)")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="pictures whose name holds one of these")
+    parser.add_argument("--runs", type=Path, default=Path("runs/gallery"), help="where the runs lie")
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="where gallery.md and pictures/ go")
+    chosen = parser.parse_args()
+    pictures = list(gallery())
+    wanted = [p for p in pictures if not chosen.only or any(word in p.name for word in chosen.only)]
+    if not wanted:
+        parser.error(f"--only: no such picture; expected part of one of {', '.join(p.name for p in pictures)}.")
+    failed = 0
+    for picture in wanted:
+        began = time.monotonic()
+        try:
+            content = picture.draw(trained(picture, chosen.runs, chosen.minutes))
+        except (GenusError, ValueError, OSError) as error:  # one picture less; the others are drawn
+            failed += 1
+            print(f"{picture.name}: left out: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            continue
+        path = chosen.out / "pictures" / f"{picture.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        print(f"{path}  {len(content) / 1000:.0f} kB, {time.monotonic() - began:.0f} s", flush=True)
+    print(write_page(pictures, chosen.out))
+    return 1 if failed else 0
+
+
+def trained(picture: Picture, runs: Path, minutes: float) -> Run:
+    """The picture's run: trained, resumed with the budget that it began with, or found finished."""
+    folder = runs / picture.folder
+    if (folder / "config.json").exists():
+        return train(Run(folder).config, folder)
+    return train(configure(picture.model, picture.data, minutes=minutes, **picture.options), folder)
+
+
+def write_page(pictures: list[Picture], out: Path) -> Path:
+    """docs/gallery.md: the pictures that are there, each with what it shows."""
+    there = [p for p in pictures if (out / "pictures" / f"{p.name}.png").exists()]
+    entries = [f"## {p.name}\n\n{p.caption}\n\n![{p.name}](pictures/{p.name}.png)\n" for p in there]
+    head = (
+        "# Gallery\n\nDrawn by `python examples/gallery.py`; every model was trained for a short while, so this "
+        "is what a short training gives, not the best that a model can do.\n"
+    )
+    page = out / "gallery.md"
+    page.write_text("\n".join([head, *entries]), encoding="utf-8")
+    return page
+
+
+# -- what is in it ----------------------------------------------------------------------
+
+
+def gallery() -> Iterator[Picture]:
+    """Every picture whose model and data are known here."""
+    known = {source.name for source in list_sources()}
+    for picture in everything():
+        if picture.model in registry.names() and picture.data in known:
+            yield picture
+
+
+def everything() -> Iterator[Picture]:
+    """All pictures that there could be."""
+    for model in registry.names():
+        if can_model(registry.get(model), MNIST):
+            yield Picture(f"samples-{model}", model, "mnist", samples, f"Samples of {model}, trained on MNIST.")
+    for model in ("gated_pixelcnn", "deep_nade", "wavenet"):
+        data, part = ("tones", "first") if model == "wavenet" else ("mnist", "top")
+        said = f"{model}: a test item, what is kept of it, and six ways to complete it."
+        yield Picture(f"completions-{model}", model, data, completions(part), said)
+    for model in ("glow", "realnvp"):
+        for data in ("mnist", "glyphs"):
+            said = f"{model}: from one test item to another, through the latents, on an arc."
+            yield Picture(f"interpolations-{model}-{data}", model, data, interpolations, said)
+        said = f"{model} on letters: test items above; below, more and more of (bold - regular) is added."
+        yield Picture(f"bold-{model}", model, "glyphs", sums("weight=regular", "weight=bold"), said)
+    yield Picture(
+        "traversal-vae", "vae", "mnist", traversal, "vae: its eight most active latents, from -3 to +3 deviations."
+    )
+    for model in FACES:
+        for name, plus, minus in (
+            ("smile", "expression=happy", "expression=neutral,light=room"),
+            ("glasses", "glasses=yes", "glasses=no,expression=neutral"),
+        ):
+            said = f"{model} on the Yale faces: test items above; below, more and more of the {name} is added."
+            yield Picture(f"faces-{name}-{model}", model, "yalefaces", sums(minus, plus), said, {"size": 32})
+    for data in ("tones", "fsdd"):
+        yield Picture(f"sounds-wavenet-{data}", "wavenet", data, sounds, f"wavenet on {data}: sounds that it made up.")
+
+
+def can_model(model: type[GenerativeModel], domain: Domain) -> bool:
+    """Whether a model takes a domain."""
+    return model.refuses(domain) is None
+
+
+# -- how it is drawn --------------------------------------------------------------------
+
+
+def small(rows: Tensor, domain: Domain) -> bytes:
+    """Rows ``(rows, columns, *shape)`` as one picture that is small enough for a page."""
+    for width in (880, 660, 440, 220):
+        content = sheet(rows.flatten(0, 1).cpu(), domain, columns=rows.shape[1], width=width)
+        if len(content) <= LARGEST:
+            break
+    return content
+
+
+def some(run: Run, count: int) -> Tensor:
+    """``count`` random test items."""
+    split = run.source.test
+    return split.batch(noise.permutation(len(split), noise.stream("gallery"))[:count]).x
+
+
+def samples(run: Run) -> bytes:
+    """Two rows of samples."""
+    return small(run.sample(20, seed=1).unflatten(0, (2, 10)), run.domain)
+
+
+def sounds(run: Run) -> bytes:
+    """A column of samples."""
+    return small(run.sample(4, seed=1).unsqueeze(1), run.domain)
+
+
+def completions(part: str) -> Callable[[Run], bytes]:
+    """Items, what is kept, completions."""
+
+    def draw(run: Run) -> bytes:
+        x, keep = some(run, 6), keep_mask(run.domain, part)
+        with torch.inference_mode():
+            done = complete(run.model, x, keep, 6, generator=noise.stream("gallery", "completions"))
+        if not isinstance(run.domain, Grid):
+            return small(torch.cat([x[:2, None], done[:2, :3]], 1), run.domain)
+        shown, kept, domain = with_grey(x, keep, run.domain)
+        filled = with_grey(done.flatten(0, 1), keep, run.domain)[0].unflatten(0, done.shape[:2])
+        return small(torch.cat([shown[:, None], kept[:, None], filled], 1), domain)
+
+    return draw
+
+
+def interpolations(run: Run) -> bytes:
+    """Six pairs."""
+    x = some(run, 12)
+    rows = interpolate(run.model, x[:6], x[6:], 10)
+    rows[:, 0], rows[:, -1] = x[:6], x[6:]
+    return small(rows, run.domain)
+
+
+def traversal(run: Run) -> bytes:
+    """The most active latents, from the mean of all."""
+    z = encode(run.model, run.source.train.batch(torch.arange(1000)).x)
+    along = directions(z, 8)
+    return small(traverse(run.model, along.centre.view(z.shape[1:]).to(z.dtype), along, 9), run.domain)
+
+
+def sums(minus: str, plus: str) -> Callable[[Run], bytes]:
+    """Test items of a group, and the same with the difference of two groups added."""
+
+    def draw(run: Run) -> bytes:
+        source = run.source
+        means = [
+            encode(run.model, source.train.batch(members(words, source, source.train)[:1000]).x)
+            for words in (minus, plus)
+        ]
+        x = source.test.batch(members(minus.split(",")[0], source, source.test, fewest=1)[:8]).x
+        moved = add(run.model, x, difference(*means), (0.5, 1.0, 1.5))
+        return small(torch.cat([x[None], moved.transpose(0, 1)]), run.domain)
+
+    return draw
+
+
+if __name__ == "__main__":
+    sys.exit(main())
