@@ -19,6 +19,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 import trimesh
 from PIL import Image
@@ -31,9 +32,10 @@ SECONDS, PEAK = 5.0, 10**9  # what one file may take
 
 PICTURES = ("png", "palette.png", "interlaced.png", "jpg", "progressive.jpg", "webp")
 SHAPES = ("obj", "text.ply", "ply", "mixed.ply", "cloud.ply", "text.stl", "stl", "off", "glb", "xyz", "cloud.npy")
-WHOLES = ("npy", "npz", "stored.npz", "idx", "idx.gz", "csv", "labels.csv", "tsv.gz")
-FORMATS = (*PICTURES, *SHAPES, *WHOLES)
-OPTIONS = {"labels.csv": {"label": "kind"}}
+WHOLES = ("npy", "npz", "stored.npz", "idx", "idx.gz", "csv", "labels.csv", "tsv.gz", "txt")
+SOUNDS = ("wav", "float.wav", "flac")
+FORMATS = (*PICTURES, *SHAPES, *WHOLES, *SOUNDS)
+OPTIONS = {"labels.csv": {"label": "kind"}, "txt": {"length": 16}, **dict.fromkeys(SOUNDS, {"length": 64})}
 
 
 def good_file(kind: str) -> bytes:
@@ -86,6 +88,12 @@ def good_file(kind: str) -> bytes:
         table = [["a", "b", "c", "kind"], *rows]
         width = 4 if kind == "labels.csv" else 3
         out.write("".join(comma.join(row[:width]) + "\n" for row in table).encode())
+    elif kind in SOUNDS:
+        tone = 0.5 * np.sin(np.arange(800) * 0.3) + 0.01 * rng.normal(size=800)
+        stored = {"format": kind.rsplit(".", 1)[-1].upper(), "subtype": "FLOAT" if "float" in kind else "PCM_16"}
+        soundfile.write(out, tone.astype(np.float32), 8000, **stored)
+    elif kind == "txt":
+        out.write("".join("abc \né"[k] for k in rng.integers(0, 6, 800)).encode())
     elif kind == "xyz":
         out.write("\n".join(" ".join(f"{v:.3f}" for v in row) for row in rng.normal(size=(20, 3))).encode())
     return out.getvalue()

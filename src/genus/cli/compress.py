@@ -59,7 +59,8 @@ def main(arguments: list[str]) -> int:
     from genus.training import Run
 
     run = Run(chosen.run)
-    x, labels = _data(run, chosen)
+    with flags.warnings_told():
+        x, labels = _data(run, chosen)
     out = chosen.out or (run.path / f"{chosen.split}.gnsz" if chosen.file is None else _beside(chosen.file))
     before = time.perf_counter()
     content = compress(run, x, labels, block=chosen.block)

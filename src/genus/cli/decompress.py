@@ -1,9 +1,7 @@
 """genus decompress RUN FILE"""
 
 import dataclasses
-import sys
 import time
-import warnings
 from pathlib import Path
 
 import tyro
@@ -49,13 +47,8 @@ def main(arguments: list[str]) -> int:
     if out.exists():
         raise SettingsError(f"{out} exists; name another file with --out.")
     content, before = read(chosen.file), time.perf_counter()
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        try:
-            x, labels = decompress(run, content, str(chosen.file))
-        finally:
-            for warning in told:
-                print(f"warning: {warning.message}", file=sys.stderr)
+    with flags.warnings_told():
+        x, labels = decompress(run, content, str(chosen.file))
     write_items(out, x, labels)
     print(f"{out}  {len(x):,} data in {time.perf_counter() - before:.1f} s")
     return 0

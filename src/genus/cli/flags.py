@@ -2,8 +2,12 @@
 
 import dataclasses
 import inspect
+import sys
 import types
 import typing
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import tyro
@@ -75,6 +79,18 @@ def given(*groups: Any) -> dict[str, Any]:
 def parse(cls: type, arguments: list[str], prog: str, description: str) -> Any:
     """Parse ``arguments`` into ``cls``; nested groups add no prefix to their flags."""
     return tyro.cli(cls, args=arguments, prog=prog, description=description, config=(tyro.conf.OmitArgPrefixes,))
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """Inside, warnings are sentences on stderr, without the place in the code."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for warning in told:
+                print(f"warning: {warning.message}", file=sys.stderr)
 
 
 def fields_of(model: type[BaseModel], *, without: tuple[str, ...] = ()) -> dict[str, FieldInfo]:

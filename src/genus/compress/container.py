@@ -27,13 +27,15 @@ from genus.domain import Domain
 from genus.errors import DataFormatError
 from genus.settings import explain
 
-MAGIC, VERSION = b"gnsz", 1
+MAGIC, VERSION = b"gnsz", 2
 FRONT = struct.Struct("<4sB16s8sH")
 CHECKSUM = struct.Struct("<I")
 LARGEST_HEADER = 4096  # bytes, inflated
 MOST_ITEMS = 1 << 32
 MOST_BYTES = 4 << 30  # of decoded data
 USUAL = (  # part of the format: another dictionary is another version
+    b'"domain":{"kind":"tokens","length":64,"levels":27,"names":["a","b","c"]},'
+    b'"domain":{"kind":"waveform","length":1024,"rate":8000,"levels":256},'
     b'{"count":1000,"block":128,"domain":{"kind":"grid","channels":3,"size":[28,28],"levels":2},'
     b'"domain":{"kind":"grid","channels":1,"size":[28,28],"levels":256},'
     b'"environment":{"genus":"0.1.0","torch":"2.13.0+cpu","cpu":"x86_64 AVX512"}}'

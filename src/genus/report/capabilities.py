@@ -15,7 +15,14 @@ from genus.contract import (
 )
 from genus.domain import Domain, Grid, Points, Tokens, Vectors, Waveform
 
-SPECIMENS: tuple[Domain, ...] = (Grid(1, (8, 8), 4), Tokens(8, 4), Waveform(8, 8000), Vectors(2), Points(16, 3))
+SPECIMENS: tuple[Domain, ...] = (
+    Grid(1, (2, 2), 2),
+    Grid(1, (8, 8), 4),
+    Tokens(8, 4),
+    Waveform(8, 8000),
+    Vectors(2),
+    Points(16, 3),
+)
 
 
 @dataclass(frozen=True)
