@@ -28,9 +28,11 @@ from genus.explore.completion import with_grey
 from genus.prob import noise
 from genus.report.pictures import sheet
 from genus.training import Run, configure, train
+from genus.training.signals import Interrupted
 
 LARGEST = 150_000  # bytes of a picture
 MNIST = Grid(1, (28, 28))
+BINARY = {"binarize": "dynamic"}
 FACES = ("realnvp", "glow", "vae")
 
 
@@ -68,6 +70,9 @@ def main() -> int:
         began = time.monotonic()
         try:
             content = picture.draw(trained(picture, chosen.runs, chosen.minutes))
+        except Interrupted as stop:
+            print(stop, file=sys.stderr)
+            return stop.exit_code
         except (GenusError, ValueError, OSError) as error:  # one picture less; the others are drawn
             failed += 1
             print(f"{picture.name}: left out: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
@@ -116,11 +121,13 @@ def everything() -> Iterator[Picture]:
     """All pictures that there could be."""
     for model in registry.names():
         if can_model(registry.get(model), MNIST):
-            yield Picture(f"samples-{model}", model, "mnist", samples, f"Samples of {model}, trained on MNIST.")
+            binary = registry.family(model) == "autoregressive"  # as their papers do, and minutes get farther
+            said = f"Samples of {model}, trained on {'dynamically binarized ' if binary else ''}MNIST."
+            yield Picture(f"samples-{model}", model, "mnist", samples, said, BINARY if binary else {})
     for model in ("gated_pixelcnn", "deep_nade", "wavenet"):
-        data, part = ("tones", "first") if model == "wavenet" else ("mnist", "top")
+        data, part, options = ("tones", "first", {}) if model == "wavenet" else ("mnist", "top", BINARY)
         said = f"{model}: a test item, what is kept of it, and six ways to complete it."
-        yield Picture(f"completions-{model}", model, data, completions(part), said)
+        yield Picture(f"completions-{model}", model, data, completions(part), said, options)
     for model in ("glow", "realnvp"):
         for data in ("mnist", "glyphs"):
             said = f"{model}: from one test item to another, through the latents, on an arc."

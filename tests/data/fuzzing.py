@@ -35,7 +35,7 @@ SHAPES = ("obj", "text.ply", "ply", "mixed.ply", "cloud.ply", "text.stl", "stl",
 WHOLES = ("npy", "npz", "stored.npz", "idx", "idx.gz", "csv", "labels.csv", "tsv.gz", "txt")
 SOUNDS = ("wav", "float.wav", "flac")
 FORMATS = (*PICTURES, *SHAPES, *WHOLES, *SOUNDS)
-OPTIONS = {"labels.csv": {"label": "kind"}, "txt": {"length": 16}, **dict.fromkeys(SOUNDS, {"length": 64})}
+OPTIONS = {"labels.csv": {"label": "kind"}, "txt": {"length": 16}, **{kind: {"length": 64} for kind in SOUNDS}}
 
 
 def good_file(kind: str) -> bytes:

@@ -57,7 +57,7 @@ class MaskedMLP(nn.Module):
             x = layer(x)
             if k == 0 and self.label is not None:
                 x = x + self.label(label).t()
-            x = F.relu(x)
+            x = x.relu_()
         return self.last(x)
 
     def in_turn(self, fill: Callable[[int, Tensor], Tensor], count: int, label: Tensor | None) -> Tensor:

@@ -7,12 +7,12 @@ log |det|, and undoes itself. In a step every column has a monotone map of its o
 parameters a network reads from other columns.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from genus.contract import Likelihood, name_of
 from genus.domain import Domain, Vectors
@@ -41,26 +41,19 @@ class Transform(Protocol):
 
 
 class Affine:
-    """z = x exp(s) + t; t and s are the two parameters of a number, and s stays within ± ``largest``,
-    so that no step can blow up."""
+    """z = x exp(s) + t; t and s are functions of the two parameters of a number: t is the first, and s the arc
+    tangent of the second, within ± pi / 2, so that no step can blow up."""
 
     size = 2
 
-    def __init__(self, largest: float):
-        self.largest = largest
-
     def __call__(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """x -> z and log dz/dx."""
-        log_scale = self.bounded(raw[1])
+        log_scale = raw[1].atan()
         return torch.addcmul(raw[0], x, log_scale.exp()), log_scale
 
     def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
         """z -> x."""
-        return (z - raw[0]) * (-self.bounded(raw[1])).exp()
-
-    def bounded(self, s: Tensor) -> Tensor:
-        """s where it is small, and never beyond ± ``largest``."""
-        return self.largest * (s / self.largest).tanh()
+        return (z - raw[0]) * (-raw[1].atan()).exp()
 
 
 def on_columns(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
@@ -71,34 +64,33 @@ def on_columns(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
 class ColumnMLP(nn.Module):
     """``(in_features, B)`` and labels -> ``(out_features, B)``; its last layer starts at zero.
 
-    blocks: residual layers ``h + W relu(h)`` between the first and the last. classes: labels whose
-    embedding is added to the first layer; 0 for none.
+    depth: hidden layers. classes: labels whose embedding is added to the first layer; 0 for none.
     """
 
-    def __init__(self, in_features: int, out_features: int, hidden: int, blocks: int, classes: int = 0):
+    def __init__(self, in_features: int, out_features: int, hidden: int, depth: int, classes: int = 0):
         super().__init__()
-        self.first = nn.Linear(in_features, hidden)
-        self.label = nn.Embedding(classes, hidden) if classes else None
-        self.blocks = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        widths = [in_features, *[hidden] * depth]
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         self.last = zero(nn.Linear(hidden, out_features))
+        self.label = nn.Embedding(classes, hidden) if classes else None
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        h = on_columns(self.first.weight, self.first.bias, x)
-        if self.label is not None:
-            h = h + self.label(label).t()
-        for block in self.blocks:
-            h = h + on_columns(block.weight, block.bias, F.relu(h))  # type: ignore[arg-type]
-        return on_columns(self.last.weight, self.last.bias, F.relu(h))  # type: ignore[arg-type]
+        for k, layer in enumerate(self.layers):
+            x = on_columns(layer.weight, layer.bias, x)  # type: ignore[arg-type]
+            if k == 0 and self.label is not None:
+                x = x + self.label(label).t()
+            x = x.relu_()  # in place: half the memory, which is most of the time of small layers
+        return on_columns(self.last.weight, self.last.bias, x)  # type: ignore[arg-type]
 
 
 class HalfCoupling(nn.Module):
     """A step of a flow: the first half of the columns stays, the second goes through ``transform``, whose
     parameters a network reads from the first."""
 
-    def __init__(self, features: int, transform: Transform, *, hidden: int, blocks: int, classes: int):
+    def __init__(self, features: int, transform: Transform, *, hidden: int, depth: int, classes: int):
         super().__init__()
         self.halves, self.transform = [features // 2, features - features // 2], transform
-        self.network = ColumnMLP(self.halves[0], self.halves[1] * transform.size, hidden, blocks, classes)
+        self.network = ColumnMLP(self.halves[0], self.halves[1] * transform.size, hidden, depth, classes)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x ``(D, B)`` -> z of the same shape, and log |det dz/dx|, ``(B,)``."""

@@ -6,7 +6,7 @@ of a row: one pass. Samples: column by column, but every hidden unit is worked o
 together cost one pass too.
 
 Against the paper: columns are shuffled at every other step, not only reversed; s_i is held within
-± 5 by a tanh; no batch normalisation between the steps, which would make a row's density depend
+± pi / 2 by an arc tangent; no batch normalisation between the steps, which would make a row's density depend
 on its batch (the data are standardised and every step starts as the identity instead); and the base is a
 standard normal, not a mixture. Columns are continuous numbers: values that repeat make any density's
 likelihood infinite.
@@ -20,8 +20,6 @@ from genus.domain import Domain
 from genus.models.flow._autoregressive import Autoregressive
 from genus.models.flow._tabular import Affine, Steps, TableFlow
 from genus.recipe import Recipe
-
-LARGEST_LOG_SCALE = 5.0
 
 
 class MAF(TableFlow):
@@ -69,7 +67,7 @@ class MAF(TableFlow):
         if min(layers, hidden, depth) < 1:
             raise ValueError(f"expected layers, hidden and depth of at least 1; got {layers}, {hidden}, {depth}.")
         steps = [
-            Autoregressive(domain.num_dims, Affine(LARGEST_LOG_SCALE), hidden=hidden, depth=depth, classes=self.classes)
+            Autoregressive(domain.num_dims, Affine(), hidden=hidden, depth=depth, classes=self.classes)
             for _ in range(layers)
         ]
         self.flow = Steps(domain.num_dims, steps)

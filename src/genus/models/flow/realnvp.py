@@ -38,8 +38,6 @@ from genus.models.flow._tabular import Affine, HalfCoupling, Steps
 from genus.nn.residual import ResidualConvNet
 from genus.recipe import Recipe
 
-LARGEST_LOG_SCALE = 2.0  # of a coupling of vectors: steeper ones learn less steadily
-
 
 class Scale(nn.Module):
     """One resolution of a picture: squeeze if both sides are even, couple, and let half of the channels go."""
@@ -126,7 +124,7 @@ class RealNVP(Flow):
     Args:
         couplings: couplings a scale (half checkerboard, half channel-wise), or in all for vectors; at least 2.
         hidden: channels (pictures) or units (vectors) of each coupling's network.
-        blocks: residual blocks of each coupling's network.
+        blocks: residual blocks (pictures) or hidden layers after the first (vectors) of each coupling's network.
         scales: resolutions of a picture; an odd side ends them early. Vectors have no scales.
         alpha: how far the logit of a picture stays away from 0 and 1, in (0, 0.5); the paper's is 0.05.
         dequantization: what fills the cells of integers: uniform noise, or variational, learned with the rest.
@@ -201,10 +199,10 @@ class RealNVP(Flow):
             self.dequantization = make_dequantization(dequantization, domain.levels, alpha, shape, hidden)
             self.flow = PictureFlow(shape, scales=scales, **sizes)
         else:
-            halves = {"hidden": hidden, "blocks": blocks, "classes": self.classes}
+            halves = {"hidden": hidden, "depth": blocks + 1, "classes": self.classes}
             self.flow = Steps(
                 domain.num_dims,
-                [HalfCoupling(domain.num_dims, Affine(LARGEST_LOG_SCALE), **halves) for _ in range(couplings)],
+                [HalfCoupling(domain.num_dims, Affine(), **halves) for _ in range(couplings)],
             )
 
     @classmethod

@@ -30,7 +30,7 @@ class SplineFlow(TableFlow):
     Args:
         layers: steps; the coupling form needs at least 2, so that every column is moved.
         hidden: units of each layer of a step's network.
-        blocks: residual blocks (coupling) or hidden layers (autoregressive) of a step's network.
+        blocks: hidden layers of a step's network, in the coupling form after a first one.
         bins: pieces of each spline.
         bound: splines act within ± bound standard deviations of the data; the identity beyond.
         autoregressive: every column reads all before it, instead of one half reading the other.
@@ -82,7 +82,7 @@ class SplineFlow(TableFlow):
         steps: list[nn.Module] = [
             Autoregressive(features, spline, hidden=hidden, depth=blocks, classes=self.classes)
             if autoregressive
-            else HalfCoupling(features, spline, hidden=hidden, blocks=blocks, classes=self.classes)
+            else HalfCoupling(features, spline, hidden=hidden, depth=blocks + 1, classes=self.classes)
             for _ in range(layers)
         ]
         self.flow = Steps(features, steps)
