@@ -10,6 +10,7 @@ from genus.domain import Grid, Points, Vectors
 from genus.errors import CapabilityError
 from genus.evaluate.floors import Gaussian, Uniform
 from genus.evaluate.likelihood import log_likelihood
+from genus.models.flow.realnvp import RealNVP
 from genus.prob import noise
 
 
@@ -109,3 +110,14 @@ def test_models_without_a_likelihood_are_refused() -> None:
     for model in (Silent(Grid(1, (2, 2), 3)), Cloud(Points(4))):
         with pytest.raises(CapabilityError, match="cannot give a likelihood"):
             log_likelihood(model, split)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "variational"])
+def test_a_score_names_the_dequantization(kind: str) -> None:
+    grid = Grid(1, (4, 4), 5)
+    x = noise.integers(5, (8, 1, 4, 4), noise.stream("x")).to(torch.uint8)
+    model = RealNVP(grid, couplings=2, hidden=4, scales=1, dequantization=kind)
+    (score,) = log_likelihood(model, TensorSplit(x))
+    assert score.protocol["dequantization"] == kind
+    (exact,) = log_likelihood(Uniform(grid), TensorSplit(x))
+    assert "dequantization" not in exact.protocol
