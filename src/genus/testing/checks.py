@@ -5,6 +5,7 @@ sentence if a promise is broken. `checks_for` chooses the checks by the roles th
 signs, so a model is tested for what it claims, neither less nor more.
 """
 
+import copy
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -385,8 +386,10 @@ def check_total_mass(subject: Subject) -> None:
     for label in range(subject.condition.count if subject.condition else 1):
         condition = None if subject.condition is None else torch.full((len(states),), label)
         if model.likelihood is Likelihood.EXACT:
-            total = float(log_prob(model, states, condition).exp().sum())
-            require(abs(total - 1) < 1e-4, f"the probabilities of all {len(states)} states sum to {total:.6f}, not 1.")
+            for instance, largest in ((model, 1e-6), (copy.deepcopy(model).double(), 1e-12)):
+                total = float(log_prob(instance, states, condition).double().exp().sum())
+                off = f"the probabilities of all {len(states)} states sum to {total:.13f}, not 1"
+                require(abs(total - 1) < largest, f"{off} (to {largest:g}).")
         else:
             totals = repeated_log_prob(model, states, condition, 4, repeats=64).exp().sum(1)
             z, mean = z_of_mean(totals, 1.0), float(totals.mean())
