@@ -16,7 +16,7 @@ from genus.report.summary import summary
 
 OUT = Path("runs/demo")
 DIGITS = ("histogram", "markov", "nade", "vae", "realnvp", "ddpm", "dcgan")
-MINUTES = {"digits": 0.3, "furniture": 1.1}
+MINUTES = {"digits": 0.25, "furniture": 0.95}
 
 
 def main() -> int:
