@@ -80,7 +80,7 @@ def main() -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         print(f"{path}  {len(content) / 1000:.0f} kB, {time.monotonic() - began:.0f} s", flush=True)
-    print(write_page(pictures, chosen.out))
+    print(write_page(pictures, chosen.out, chosen.runs))
     return 1 if failed else 0
 
 
@@ -92,17 +92,29 @@ def trained(picture: Picture, runs: Path, minutes: float) -> Run:
     return train(configure(picture.model, picture.data, minutes=minutes, **picture.options), folder)
 
 
-def write_page(pictures: list[Picture], out: Path) -> Path:
-    """docs/gallery.md: the pictures that are there, each with what it shows."""
+def write_page(pictures: list[Picture], out: Path, runs: Path) -> Path:
+    """docs/gallery.md: the pictures that are there, each with what it shows and how it was trained."""
     there = [p for p in pictures if (out / "pictures" / f"{p.name}.png").exists()]
-    entries = [f"## {p.name}\n\n{p.caption}\n\n![{p.name}](pictures/{p.name}.png)\n" for p in there]
+    entries = [
+        f"## {p.name}\n\n{p.caption}{training(runs / p.folder)}\n\n![{p.name}](pictures/{p.name}.png)\n" for p in there
+    ]
     head = (
-        "# Gallery\n\nDrawn by `python examples/gallery.py`; every model was trained for a short while, so this "
-        "is what a short training gives, not the best that a model can do.\n"
+        "# Gallery\n\nDrawn by `python examples/gallery.py`, which trains each model for minutes and takes runs that "
+        "are there as they are: the recipe and the steps stand beside each picture. A short training shows what "
+        "minutes give, not the best that a model can do.\n"
     )
     page = out / "gallery.md"
     page.write_text("\n".join([head, *entries]), encoding="utf-8")
     return page
+
+
+def training(folder: Path) -> str:
+    """How a run was trained, as a sentence; nothing where it is not here."""
+    if not (folder / "config.json").exists():
+        return ""
+    run = Run(folder)
+    steps = run.state["step"]
+    return f" Recipe `{run.config.recipe_name}`, {steps:,} steps." if steps > 1 else " Fitted in one pass."
 
 
 # -- what is in it ----------------------------------------------------------------------
