@@ -8,7 +8,6 @@ uninterrupted one and ends in other bits (benchmarks/resume.py shows it).
 """
 
 import atexit
-import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +38,8 @@ class Team:
             if not dist.is_initialized():
                 # Its functions take the group of the moment of their import as a default argument; loaded
                 # later (by any optimizer) they would keep its threads alive beyond the interpreter: an abort.
-                importlib.import_module("torch.distributed.nn.functional")
+                from torch.distributed.nn import functional  # noqa: F401
+
                 dist.init_process_group("cuda:nccl,cpu:gloo" if self.device.type == "cuda" else "gloo")
                 atexit.register(dist.destroy_process_group)
             self.rank = dist.get_rank()

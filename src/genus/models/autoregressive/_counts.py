@@ -103,14 +103,6 @@ class CountTable(GenerativeModel, HasLogProb, HasConditionals, IsConditional, Fi
             return torch.zeros(count, dtype=torch.int64, device=self.counts.device)
         return condition.to(self.counts.device, torch.int64)
 
-    def check_keep(self, x: Tensor, keep: Tensor) -> None:
-        """Raise a ValueError unless ``x`` is data and ``keep`` a boolean tensor of its shape."""
-        self.domain.check(x)
-        if keep.dtype != torch.bool or keep.shape != x.shape:
-            raise ValueError(
-                f"keep: expected booleans of the shape of x, {tuple(x.shape)}; got {keep.dtype}, {tuple(keep.shape)}."
-            )
-
     def probabilities(self, rows: Tensor) -> Tensor:
         """The distributions of rows of the table, float64: ``(*rows.shape, outcomes)``."""
         return normalised(self.counts[rows].double() + self.smoothing)

@@ -32,7 +32,7 @@ from genus.contract import (
     name_of,
 )
 from genus.domain import Domain, Grid, Label
-from genus.models.autoregressive._entries import every_level, log_p, width_of
+from genus.models.autoregressive._entries import check_keep, every_level, log_p, width_of
 from genus.prob import chain
 
 Choose = Callable[[Tensor, int, int, int], Tensor]
@@ -103,6 +103,33 @@ class MaskedConv(nn.Conv2d):
         """``(B, inputs, H, W)`` -> ``(B, outputs, H, W)``; beyond the border, inputs are ``outside``."""
         padded = F.pad(x, self.pad, value=outside) if any(self.pad) else x
         return F.conv2d(padded, self.masked, self.bias, dilation=self.dilation)
+
+
+class Head(nn.Sequential):
+    """Features ``(B, f, H, W)`` -> logits ``(B, outputs, H, W)``: two rectifiers, each before a 1x1 convolution.
+
+    groups: of the features, which keep to their channels' order to the end.
+    """
+
+    def __init__(self, groups: Tensor, outputs: int, channels: int):
+        features = len(groups)
+        super().__init__(
+            nn.ReLU(),
+            MaskedConv(features, features, own=group_mask(groups, groups)),
+            nn.ReLU(),
+            MaskedConv(features, outputs, own=group_mask(groups, groups_of(outputs, channels))),
+        )
+
+    def at_once(self) -> Callable[[Tensor], Tensor]:
+        """The same for the features ``(B, f)`` of one position at a time, its matrices made once."""
+        steps = [conv.at_once() for conv in self if isinstance(conv, MaskedConv)]
+
+        def at(h: Tensor) -> Tensor:
+            for matrix, bias in steps:
+                h = torch.addmm(bias, h.relu(), matrix)
+            return h
+
+        return at
 
 
 class Memory:
@@ -278,10 +305,6 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
         A draw from p(rest | kept) where the kept entries come first in raster order (an upper half);
         elsewhere what is kept later is in the picture, but no entry before it knows of it.
         """
-        self.domain.check(x)
-        if keep.shape != x.shape or keep.dtype != torch.bool:
-            raise ValueError(
-                f"keep: expected booleans of x's shape {tuple(x.shape)}; got {keep.dtype} {tuple(keep.shape)}."
-            )
+        check_keep(self.domain, x, keep)
         flat = x.flatten(1).clone()
         return chain.fill(self.chain_rule(len(x), condition=condition), flat, generator, keep.flatten(1)).view(x.shape)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from genus.domain import Domain, Grid
 from genus.models.autoregressive._masked import (
     OUTSIDE,
+    Head,
     MaskedConv,
     Memory,
     RasterModel,
@@ -120,13 +121,7 @@ class GatedPixelCNN(RasterModel):
         self.above = MaskedConv(inputs, features, reach - 1, reach, reach, shift=1)
         self.left = MaskedConv(inputs, features, 0, reach, own=group_mask(planes_groups(channels), groups, strict=True))
         self.layers = nn.ModuleList(GatedLayer(features, channels, kernel, d, self.labels) for d in dilations)
-        outputs = channels * self.width
-        self.head = nn.Sequential(
-            nn.ReLU(),
-            MaskedConv(features, features, own=group_mask(groups, groups)),
-            nn.ReLU(),
-            MaskedConv(features, outputs, own=group_mask(groups, groups_of(outputs, channels))),
-        )
+        self.head = Head(groups, channels * self.width, channels)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
@@ -152,7 +147,7 @@ class GatedWalker:
         self.layers = [
             GatedLayerMemory(layer, count, size, condition) for layer in cast(Iterable[GatedLayer], model.layers)
         ]
-        self.head = [conv.at_once() for conv in model.head if isinstance(conv, MaskedConv)]
+        self.head = model.head.at_once()
         self.row = -1
 
     def put(self, planes: Tensor, row: int, column: int) -> None:
@@ -167,9 +162,7 @@ class GatedWalker:
         u = self.left.at(row, column)
         for layer in self.layers:
             u = layer.at(u, row, column)
-        for matrix, bias in self.head:
-            u = torch.addmm(bias, u.relu(), matrix)
-        return u
+        return self.head(u)
 
 
 class GatedLayerMemory:

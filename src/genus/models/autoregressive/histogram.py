@@ -17,6 +17,7 @@ from torch import Tensor
 from genus.contract import IsEditable
 from genus.domain import Discrete, Domain
 from genus.models.autoregressive._counts import ChainTable, classes_of
+from genus.models.autoregressive._entries import check_keep
 
 
 class Histogram(ChainTable, IsEditable):
@@ -58,5 +59,5 @@ class Histogram(ChainTable, IsEditable):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        self.check_keep(x, keep)
+        check_keep(self.domain, x, keep)
         return torch.where(keep, x, self.sample(len(x), condition=condition, generator=generator))

@@ -17,6 +17,7 @@ from torch import Tensor
 from genus.contract import IsEditable, Walk
 from genus.domain import Discrete, Domain
 from genus.models.autoregressive._counts import MOST_STATES, CountTable, classes_of, normalised, refuse_states
+from genus.models.autoregressive._entries import check_keep
 from genus.prob import noise
 
 
@@ -77,7 +78,7 @@ class JointTable(CountTable, IsEditable):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        self.check_keep(x, keep)
+        check_keep(self.domain, x, keep)
         tables = self.counts.view(self.classes, *[self.domain.levels] * self.domain.num_dims)
         entries, kept, labels = x.flatten(1).long(), keep.flatten(1), self.labels(condition, len(x))
         for pattern in kept[~kept.all(1)].unique(dim=0):  # data that keep the same places are completed together

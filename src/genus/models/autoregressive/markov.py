@@ -30,6 +30,7 @@ from torch import Tensor
 from genus.contract import IsEditable
 from genus.domain import Discrete, Domain
 from genus.models.autoregressive._counts import ChainTable, classes_of
+from genus.models.autoregressive._entries import check_keep
 from genus.prob import noise
 
 HIGHEST = 64  # even with two levels, a table of this order fits nowhere
@@ -103,7 +104,7 @@ class Markov(ChainTable, IsEditable):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        self.check_keep(x, keep)
+        check_keep(self.domain, x, keep)
         labels, numbers = self.labels(condition, len(x)), self.domain.num_dims * self.contexts
         if numbers > 8 * MOST_NUMBERS:
             raise ValueError(

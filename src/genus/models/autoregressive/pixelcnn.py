@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from genus.domain import Domain, Grid
 from genus.models.autoregressive._masked import (
     OUTSIDE,
+    Head,
     MaskedConv,
     Memory,
     RasterModel,
@@ -90,16 +91,11 @@ class PixelCNN(RasterModel):
             raise ValueError(f"blocks: expected at least 1; got {blocks}.")
         if first < 3 or first % 2 == 0:
             raise ValueError(f"first: expected an odd size of at least 3; got {first}.")
-        many, reach, outputs = groups_of(2 * features, channels), first // 2, channels * self.width
+        many, reach = groups_of(2 * features, channels), first // 2
         mask_a = group_mask(planes_groups(channels), many, strict=True)
         self.first = MaskedConv(channels + 1, 2 * features, reach, reach, reach, own=mask_a)
         self.blocks = nn.ModuleList(Block(features, channels, self.labels) for _ in range(blocks))
-        self.head = nn.Sequential(
-            nn.ReLU(),
-            MaskedConv(2 * features, 2 * features, own=group_mask(many, many)),
-            nn.ReLU(),
-            MaskedConv(2 * features, outputs, own=group_mask(many, groups_of(outputs, channels))),
-        )
+        self.head = Head(many, channels * self.width, channels)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
@@ -124,7 +120,7 @@ class PlainWalker:
         self.blocks = [
             BlockMemory(block, count, model.domain.size, condition) for block in cast(Iterable[Block], model.blocks)
         ]
-        self.head = [conv.at_once() for conv in model.head if isinstance(conv, MaskedConv)]
+        self.head = model.head.at_once()
 
     def put(self, planes: Tensor, row: int, column: int) -> None:
         self.first.put(planes, row, column)
@@ -133,9 +129,7 @@ class PlainWalker:
         h = self.first.at(row, column)
         for block in self.blocks:
             h = block.at(h, row, column)
-        for matrix, bias in self.head:
-            h = torch.addmm(bias, h.relu(), matrix)
-        return h
+        return self.head(h)
 
 
 class BlockMemory:

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from genus.domain import Domain, Grid
 from genus.models.autoregressive._masked import (
     OUTSIDE,
+    Head,
     MaskedConv,
     Memory,
     RasterModel,
@@ -194,16 +195,11 @@ class PixelRNN(RasterModel):
             raise ValueError(f"layers: expected at least 1; got {layers}.")
         if first < 3 or first % 2 == 0:
             raise ValueError(f"first: expected an odd size of at least 3; got {first}.")
-        many, reach, outputs = groups_of(2 * features, channels), first // 2, channels * self.width
+        many, reach = groups_of(2 * features, channels), first // 2
         mask_a = group_mask(planes_groups(channels), many, strict=True)
         self.first = MaskedConv(channels + 1, 2 * features, reach, reach, reach, own=mask_a)
         self.layers = nn.ModuleList(Layer(kind, features, channels, self.labels) for _ in range(layers))
-        self.head = nn.Sequential(
-            nn.ReLU(),
-            MaskedConv(2 * features, 2 * features, own=group_mask(many, many)),
-            nn.ReLU(),
-            MaskedConv(2 * features, outputs, own=group_mask(many, groups_of(outputs, channels))),
-        )
+        self.head = Head(many, channels * self.width, channels)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
@@ -230,7 +226,7 @@ class RecurrentWalker:
             (RowMemory if layer.kind == "row" else DiagonalMemory)(layer, count, size, condition)
             for layer in cast(Iterable[Layer], model.layers)
         ]
-        self.head = [conv.at_once() for conv in model.head if isinstance(conv, MaskedConv)]
+        self.head = model.head.at_once()
         self.row = 0
 
     def put(self, planes: Tensor, row: int, column: int) -> None:
@@ -244,9 +240,7 @@ class RecurrentWalker:
         h = self.first.at(row, column)
         for layer in self.layers:
             h = layer.at(h, row, column)
-        for matrix, bias in self.head:
-            h = torch.addmm(bias, h.relu(), matrix)
-        return h
+        return self.head(h)
 
 
 class RowMemory:

@@ -41,7 +41,8 @@ from genus.contract import (
 )
 from genus.domain import Domain, Label, Tokens, Waveform
 from genus.models.autoregressive import _wavenet_numba as fast
-from genus.prob import noise
+from genus.models.autoregressive._entries import check_keep
+from genus.prob import chain, noise
 from genus.recipe import Recipe
 
 POSITIONS = 1 << 15  # whose logits are computed at once
@@ -256,11 +257,7 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
         A draw from p(rest | kept) where the kept entries come first (the completion of a sound);
         elsewhere what is kept later is in the sound, but no entry before it knows of it.
         """
-        self.domain.check(x)
-        if keep.shape != x.shape or keep.dtype != torch.bool:
-            raise ValueError(
-                f"keep: expected booleans of x's shape {tuple(x.shape)}; got {keep.dtype} {tuple(keep.shape)}."
-            )
+        check_keep(self.domain, x, keep)
         return self.redraw(x, keep, condition, generator)
 
     @torch.no_grad()
@@ -271,17 +268,17 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
         if self.bias.dtype == torch.float32 and fast.available():
             told = self.tell(condition, len(x))
             return fast.walk(self.weights(), self.place, told, x, keep, u).to(x.device, x.dtype)
-        walk, drawn = self.chain_rule(len(x), condition=condition), x.clone()
-        place, logits = next(walk)
-        while True:
+        drawn = x.clone()
+
+        def choose(place: int, logits: Tensor) -> Tensor:
             cumulative, dice = logits.double().softmax(-1).cumsum(-1), u[:, place].to(x.device)
             entry = torch.searchsorted(cumulative, dice.unsqueeze(1) * cumulative[:, -1:], right=True).squeeze(1)
             entry = torch.where(keep[:, place], x[:, place].long(), entry.clamp(max=self.domain.levels - 1))
             drawn[:, place] = entry.to(x.dtype)
-            try:
-                place, logits = walk.send(entry)
-            except StopIteration:
-                return drawn
+            return entry
+
+        chain.drive(self.chain_rule(len(x), condition=condition), choose)
+        return drawn
 
     def weights(self) -> fast.Weights:
         """Everything that a step multiplies with, as the compiled walk reads it."""
