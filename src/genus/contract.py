@@ -9,6 +9,7 @@ worked out from the parts of the model, never declared by hand.
     class HasLogProb           log p(x), with its kind
     class HasConditionals      the chain rule entry by entry: what compression needs
     class HasLatents           encode and decode
+    class HasPosterior         p(z), p(x|z) and q(z|x), each by itself: bounds, bits back, another prior
     class IsConditional        samples and scores given a condition
     class IsEditable           keeps a part of a datum and redraws the rest
     class FitsInClosedForm     is fitted by one pass over the data, not by gradients
@@ -125,7 +126,8 @@ class Symptom:
 
 
 ROLE_OF_METHOD = {"log_prob": "HasLogProb", "chain_rule": "HasConditionals", "encode": "HasLatents",
-                  "decode": "HasLatents", "edit": "IsEditable", "fit": "FitsInClosedForm"}  # fmt: skip
+                  "decode": "HasLatents", "posterior": "HasPosterior", "log_given": "HasPosterior",
+                  "latent_domain": "HasPosterior", "edit": "IsEditable", "fit": "FitsInClosedForm"}  # fmt: skip
 
 
 class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
@@ -287,6 +289,67 @@ class HasLatents(ABC):
         """Data from latents: the most typical datum in the domain's own terms; deterministic."""
 
 
+class Posterior(Protocol):
+    """q(z|x) of a batch: what an encoder says of its latents."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The most typical latents, ``(B, *latent shape)``."""
+        ...
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """``count`` draws for each datum, ``(count, B, *latent shape)``, differentiable where they can be."""
+        ...
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z|x), ``(count, B)``, of latents ``(count, B, *latent shape)``."""
+        ...
+
+
+class HasPosterior(HasLatents):
+    """Promises a latent-variable model taken apart: a prior p(z), a law p(x|z) and a posterior q(z|x).
+
+    log p(x) >= E_q[ log p(x|z) + log p(z) - log q(z|x) ], whatever the prior: so another one can stand
+    in for the model's own (two stages), draws can be weighted, and bits can be had back.
+    """
+
+    @property
+    @abstractmethod
+    def latent_domain(self) -> Domain:
+        """What a latent is: ``Vectors(20)``, or a grid of codes."""
+
+    @property
+    @abstractmethod
+    def law_likelihood(self) -> Likelihood:
+        """What kind of number `log_given` is: EXACT, or NONE for a decoder that is no law."""
+
+    @abstractmethod
+    def posterior(self, x: Tensor, condition: Tensor | None = None) -> Posterior:
+        """q(z|x) for raw data ``(B, *domain.shape)``."""
+
+    @abstractmethod
+    def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """log p(z) in nats, ``(B,)``, of latents ``(B, *latent shape)``."""
+
+    @abstractmethod
+    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """log p(x|z) in nats, ``(B,)``."""
+
+    @abstractmethod
+    def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Raw data drawn from p(x|z)."""
+
+    def log_weight(self, x: Tensor, z: Tensor, q: Posterior, condition: Tensor | None = None) -> Tensor:
+        """log p(x|z) + log p(z) - log q(z|x), ``(count, B)``, at draws z ``(count, B, *latent shape)``.
+
+        The mean of its exponential over draws from q is p(x), whatever q is.
+        """
+        count, flat = len(z), z.flatten(0, 1)
+        labels = None if condition is None else condition.repeat(count, *[1] * (condition.ndim - 1))
+        log_p = self.log_given(x.repeat(count, *[1] * (x.ndim - 1)), flat, labels) + self.log_prior(flat, labels)
+        return log_p.view(count, len(x)) - q.log_prob(z)
+
+
 class IsConditional(ABC):  # noqa: B024  a promise about methods that exist anyway
     """Promises to use a condition: built with one, `losses`, `sample` and `log_prob` obey it."""
 
@@ -317,7 +380,9 @@ class FitsInClosedForm(ABC):
         """Set the parameters to the maximum of the (smoothed) likelihood of the split."""
 
 
-ROLES: tuple[type, ...] = (HasLogProb, HasConditionals, HasLatents, IsConditional, IsEditable, FitsInClosedForm)
+ROLES: tuple[type, ...] = (
+    HasLogProb, HasConditionals, HasLatents, HasPosterior, IsConditional, IsEditable, FitsInClosedForm,
+)  # fmt: skip
 
 
 def listed(words: list[str]) -> str:

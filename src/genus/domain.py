@@ -11,6 +11,7 @@ A *condition* (what a datum may come with) is described just as a domain is.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, get_args, get_origin
 
@@ -74,6 +75,8 @@ class Grid(Domain):
 
     A datum has shape ``(channels, *size)`` and entries ``0 .. levels-1``, stored as
     uint8 where they fit and int64 otherwise. Binary pictures have two levels.
+
+    ordered: whether neighbouring levels are alike, as grey values are; the codes of a codebook are not.
     """
 
     kind: ClassVar[str] = "grid"
@@ -81,6 +84,7 @@ class Grid(Domain):
     channels: int
     size: tuple[int, ...]
     levels: int = field(default=256)  # a field may implement a property
+    ordered: bool = field(default=True, repr=False)  # not shown: fingerprints hold the repr, and are older
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(int(s) for s in self.size))
@@ -95,8 +99,15 @@ class Grid(Domain):
     def shape(self) -> tuple[int, ...]:
         return (self.channels, *self.size)
 
+    def to_json(self) -> dict[str, Any]:
+        described = super().to_json()
+        if self.ordered:
+            del described["ordered"]
+        return described
+
     def __str__(self) -> str:
-        return f"grid {self.channels}x{'x'.join(map(str, self.size))}, {self.levels} levels"
+        kind = "levels" if self.ordered else "codes"
+        return f"grid {self.channels}x{'x'.join(map(str, self.size))}, {self.levels} {kind}"
 
 
 @dataclass(frozen=True)
@@ -173,7 +184,51 @@ class Waveform(Domain):
         return f"sound, {self.length} samples at {self.rate} Hz, {self.levels} levels"
 
 
-Discrete = Grid | Tokens | Waveform
+@dataclass(frozen=True)
+class Pyramid(Domain):
+    """Codes on grids of ``scales`` resolutions, each half as fine as the next; the finest has ``size``.
+
+    A datum ``(num_dims,)`` is the grids one after the other, the coarsest first. Codes have no order.
+    """
+
+    kind: ClassVar[str] = "pyramid"
+
+    size: tuple[int, ...]
+    scales: int
+    levels: int = field(default=512)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(int(s) for s in self.size))
+        if not self.size or min(self.size) < 1 or self.scales < 1 or self.levels < 2:
+            raise ValueError(f"a pyramid needs sizes >= 1, scales >= 1 and levels >= 2; got {self!r}.")
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The size of each grid, the coarsest first; halves round up."""
+        return tuple(tuple(-(-s // 2**k) for s in self.size) for k in reversed(range(self.scales)))
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return torch.uint8 if self.levels <= 256 else torch.int64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(map(math.prod, self.sizes)),)
+
+    def grids(self, x: Tensor) -> list[Tensor]:
+        """Data ``(B, num_dims)`` as their grids, ``(B, *size)`` each, the coarsest first."""
+        parts = x.split([math.prod(size) for size in self.sizes], 1)
+        return [part.unflatten(1, size) for part, size in zip(parts, self.sizes, strict=True)]
+
+    def join(self, grids: Sequence[Tensor]) -> Tensor:
+        """The inverse of `grids`."""
+        return torch.cat([grid.flatten(1) for grid in grids], 1)
+
+    def __str__(self) -> str:
+        return f"codes on grids {', '.join('x'.join(map(str, size)) for size in self.sizes)}, {self.levels} codes"
+
+
+Discrete = Grid | Tokens | Waveform | Pyramid
 """The domains of integers."""
 
 
@@ -262,7 +317,7 @@ class Label(Domain):
         return f"{len(self.names)} labels ({shown})"
 
 
-DOMAINS: dict[str, type[Domain]] = {cls.kind: cls for cls in (Grid, Tokens, Waveform, Vectors, Points, Label)}
+DOMAINS: dict[str, type[Domain]] = {cls.kind: cls for cls in (Grid, Tokens, Waveform, Pyramid, Vectors, Points, Label)}
 
 
 MAX_AXES, MAX_ENTRIES, MAX_LEVELS = 8, 2**26, 2**24  # of a domain that is read from a file

@@ -14,6 +14,7 @@ STEPS = 60
 SETTINGS = {
     "nade": ["--hidden", "32"],
     "vae": ["--hidden", "32", "--kl-warmup", "0.5", "--ema", "0.99"],
+    "iwae": ["--hidden", "16", "--latent-features", "4", "--importance-samples", "3"],
     "realnvp": [],
     "ddpm": ["--timesteps", "10"],
     "dcgan": [],

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, IsConditional
-from genus.domain import Discrete, Domain, Grid, Label, Points, Tokens, Vectors, Waveform
+from genus.domain import Discrete, Domain, Grid, Label, Points, Pyramid, Tokens, Vectors, Waveform
 from genus.prob import noise
 
 LABELS = Label(("first", "second", "third"))
@@ -21,6 +21,7 @@ TINY_DOMAINS: tuple[Domain, ...] = (
     Tokens(12, 300),  # more symbols than a byte holds
     Waveform(2, 8000, 6),  # 36 states
     Waveform(40, 8000),
+    Pyramid((2, 2), 2, 2),  # 32 states
     Vectors(2),
     Points(16, 3),
 )

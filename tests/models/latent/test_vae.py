@@ -1,5 +1,6 @@
 import math
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from genus.contract import Batch, Likelihood
 from genus.domain import Grid, Label, Points, Vectors
 from genus.errors import CapabilityError
 from genus.models.latent import _decoder
+from genus.models.latent.iwae import IWAE
 from genus.models.latent.vae import VAE
 from genus.prob import gaussian, noise
 from genus.prob.noise import stream
@@ -18,14 +20,14 @@ from genus.testing.statistics import z_of_mean
 from genus.testing.subjects import LABELS
 
 
-def linear_vae() -> tuple[VAE, LinearGaussian]:
+def linear_vae(cls: type[VAE] = VAE, **settings: Any) -> tuple[VAE, LinearGaussian]:
     """A linear VAE that holds the true model and the true posterior of a linear-Gaussian law.
 
     W has orthogonal columns, so that the posterior's covariance is diagonal, as q's is.
     """
     w = torch.linalg.qr(noise.normal((5, 2), stream("w"), dtype=torch.float64))[0] * torch.tensor([2.0, 0.7]).double()
     truth = LinearGaussian(w, torch.arange(5.0).double(), sigma=0.4)
-    model = VAE(Vectors(5), latent_features=2, hidden=()).double()
+    model = cls(Vectors(5), latent_features=2, hidden=(), **settings).double()
     mean, covariance = truth.posterior(torch.eye(5).double())
     zero, _ = truth.posterior(torch.zeros(1, 5).double())
     encoder, decoder = model.encoder[-1], model.decoder[-1]
@@ -46,6 +48,14 @@ def test_the_elbo_of_a_linear_vae_with_the_true_posterior_is_log_p() -> None:
     with torch.no_grad():
         losses = [model.losses(Batch(x), stream(r))["loss"] for r in range(400)]
     assert abs(z_of_mean(-torch.stack(losses).mean(1), float(exact.mean()))) < 5
+
+
+@pytest.mark.parametrize("estimator", ["dreg", "stl", "plain"])
+def test_at_the_true_posterior_the_encoder_rests_but_for_the_plain_estimator(estimator: str) -> None:
+    model, truth = linear_vae(IWAE, importance_samples=8, estimator=estimator)
+    loss = model.losses(Batch(truth.sample(16, stream("x"))), stream("z"))["loss"].mean()
+    gradient = torch.autograd.grad(loss, model.encoder[-1].weight)[0].abs().max()
+    assert gradient > 1e-3 if estimator == "plain" else gradient < 1e-6
 
 
 def test_a_wrong_posterior_costs_its_divergence_and_more_samples_win_it_back() -> None:
@@ -190,9 +200,11 @@ def test_chunks_of_samples_are_one_mean() -> None:
     many = model.log_prob(x, num_samples=5, generator=stream(1))
     assert many.shape == (4096,)
     chunks = stream(1)
-    mean, log_var = model.posterior(x, None)
-    parts = [model._log_weights(x, None, mean, log_var, k, chunks) for k in (2, 2, 1)]
-    torch.testing.assert_close(many.double(), torch.cat(parts).logsumexp(0) - math.log(5), atol=1e-5, rtol=1e-5)
+    q = model.posterior(x)
+    parts = [model.log_weight(x, q.sample(k, chunks), q) for k in (2, 2, 1)]
+    torch.testing.assert_close(
+        many.double(), torch.cat(parts).double().logsumexp(0) - math.log(5), atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,3 +262,14 @@ def test_the_tutorials_curve_on_mnist() -> None:
     with torch.no_grad():
         losses = [model.losses(Batch(x), stream("test", i))["loss"] for i, x in enumerate(test.split(1000))]
     assert float(torch.cat(losses).mean()) == pytest.approx(105.6, abs=0.6)
+
+
+def test_the_sum_of_bernoulli_laws_and_its_gradient() -> None:
+    law = _decoder.Bernoulli(Grid(1, (3, 5), 2))
+    x = (noise.uniform((6, 1, 3, 5), stream("x")) < 0.5).to(torch.uint8)
+    logits = (20 * noise.normal((6, 1, 1, 3, 5), stream("l"), dtype=torch.float64)).requires_grad_()
+    weight = noise.normal((6,), stream("w"), dtype=torch.float64)
+    total, plain = law.total(x, logits), law.log_prob(x, logits).flatten(1).sum(1)
+    torch.testing.assert_close(total, plain)
+    gradients = [torch.autograd.grad((weight * value).sum(), logits)[0] for value in (total, plain)]
+    torch.testing.assert_close(*gradients)

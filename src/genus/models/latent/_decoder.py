@@ -10,7 +10,7 @@ Parameters have shape ``(B, outputs, *domain.shape)``.
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,10 @@ class Law(nn.Module, ABC):
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         """log p(x | parameters) of each entry, in nats."""
 
+    def total(self, x: Tensor, parameters: Tensor) -> Tensor:
+        """log p(x | parameters) of whole data, ``(B,)`` nats."""
+        return self.log_prob(x, parameters).flatten(1).sum(1)
+
     @abstractmethod
     def start(self, mean: Tensor, std: Tensor) -> Tensor:
         """The parameters ``(outputs, *shape)`` that fit the data's mean and standard deviation."""
@@ -69,6 +73,11 @@ class Bernoulli(Law):
         logits = parameters.squeeze(1)
         return -F.binary_cross_entropy_with_logits(logits, self.normalise(x, logits.dtype), reduction="none")
 
+    def total(self, x: Tensor, parameters: Tensor) -> Tensor:
+        logits = parameters.flatten(1)
+        total: Tensor = BernoulliTotal.apply(logits, x.flatten(1).to(logits.dtype))
+        return total
+
     def start(self, mean: Tensor, std: Tensor) -> Tensor:
         return torch.logit(mean.clamp(0.01, 0.99)).unsqueeze(0)
 
@@ -77,6 +86,24 @@ class Bernoulli(Law):
 
     def typical(self, parameters: Tensor) -> Tensor:
         return (parameters.squeeze(1) > 0).to(self.domain.dtype)
+
+
+class BernoulliTotal(torch.autograd.Function):
+    """sum_i x_i l_i - log(1 + exp l_i) over logits l and bits x, ``(B, D)`` -> ``(B,)``; its gradient is
+    x - sigmoid(l). One pass over memory less each way than autograd's, which with 50 draws a datum is
+    most of the time."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        """The sum of each row."""
+        ctx.save_for_backward(logits, x)
+        return torch.linalg.vecdot(x, logits) - F.softplus(logits).sum(1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Of the logits; bits have none."""
+        logits, x = ctx.saved_tensors
+        return logits.sigmoid().sub_(x).mul_(-gradient.unsqueeze(1)), None
 
 
 class GreyBCE(Law):

@@ -1,0 +1,142 @@
+"""What all models of the family do alike: bounds by weighted draws, samples from the prior, codes."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from genus.contract import (
+    GenerativeModel,
+    HasLogProb,
+    HasPosterior,
+    IsConditional,
+    Likelihood,
+    check_condition,
+    name_of,
+    weakest,
+)
+from genus.domain import Vectors
+from genus.errors import CapabilityError
+from genus.models.latent._decoder import Law
+from genus.prob import gaussian, noise
+from genus.prob.reduce import logmeanexp
+
+AT_ONCE = 8192  # latents that are decoded together
+
+
+class LatentModel(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
+    """Latents ``(B, L)`` with a standard normal prior, a law p(x|z) of each entry, and q(z|x).
+
+    Subclasses set ``law`` and ``latent_features``, and give `posterior` and `parameters_given`.
+    """
+
+    law: Law
+    latent_features: int
+
+    def parameters_given(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """What the law p(x|z) needs: ``(B, outputs, *domain.shape)``."""
+        raise NotImplementedError
+
+    @property
+    def latent_domain(self) -> Vectors:
+        return Vectors(self.latent_features)
+
+    @property
+    def law_likelihood(self) -> Likelihood:
+        return self.law.likelihood
+
+    @property
+    def likelihood(self) -> Likelihood:
+        return weakest([Likelihood.BOUND, self.law.likelihood])
+
+    def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        return standard_normal(z)
+
+    def draw_prior(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """``count`` latents from p(z), ``(count, latent_features)``."""
+        dtype = next(self.parameters()).dtype
+        return noise.normal((count, self.latent_features), generator, self.device, dtype)
+
+    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.law.total(x, self.parameters_given(z, condition))
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        return self.law.draw(self.parameters_given(z, condition), generator)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        pixels: Literal["draw", "typical"] = "draw",
+    ) -> Tensor:
+        """Draw z from the prior, then x from p(x|z).
+
+        Args:
+            pixels: draw takes each entry from its law, as the model means it; typical takes its most
+                typical value, as papers show it.
+        """
+        check_condition(self, condition, count)
+        condition = None if condition is None else condition.to(self.device)
+        z = self.draw_prior(count, condition, generator)
+        if pixels == "typical":
+            return self.decode(z, condition=condition)
+        return self.generate(z, condition, generator)
+
+    @torch.no_grad()
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        condition: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The importance-weighted bound: log mean_k p(x|z_k) p(z_k) / q(z_k|x) <= log p(x).
+
+        Its mean rises with ``num_samples`` to log p(x) (Burda et al. 2016, theorem 1,
+        https://arxiv.org/abs/1509.00519); one sample gives (a draw of) the ELBO. Float64 means.
+        """
+        if self.likelihood is Likelihood.NONE:
+            raise CapabilityError(f"this {name_of(self)} has no log_prob: {getattr(self.law, 'reason', 'no law')}.")
+        self.domain.check(x)
+        check_condition(self, condition, len(x))
+        log_w = self.log_weights(x, num_samples, condition=condition, generator=generator)
+        return logmeanexp(log_w).to(next(self.parameters()).dtype)
+
+    @torch.no_grad()
+    def log_weights(
+        self,
+        x: Tensor,
+        num_samples: int,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """`log_weight` at ``num_samples`` draws from q for each datum, some at a time: ``(num_samples, B)`` float64."""
+        if num_samples < 1:
+            raise ValueError(f"expected num_samples >= 1; got {num_samples}.")
+        q, at_once = self.posterior(x, condition), max(1, AT_ONCE // max(1, len(x)))
+        counts = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
+        return torch.cat([self.log_weight(x, q.sample(k, generator), q, condition).double() for k in counts])
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        self.domain.check(x)
+        check_condition(self, condition, len(x))
+        return self.posterior(x, condition).mean
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        check_condition(self, condition, len(z))
+        if z.shape[1:] != (self.latent_features,):
+            raise ValueError(f"z: expected shape (B, {self.latent_features}); got {tuple(z.shape)}.")
+        return self.law.typical(self.parameters_given(z, condition))
+
+
+def standard_normal(z: Tensor) -> Tensor:
+    """log N(z; 0, I), ``(B,)``."""
+    return gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1)

@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch import Tensor
+
+from genus.contract import Batch
+from genus.domain import Grid, Vectors
+from genus.models.latent.iwae import IWAE
+from genus.prob import noise
+from genus.prob.noise import stream
+from genus.testing.statistics import z_of_mean
+
+DOMAIN = Grid(1, (3, 3), 2)
+
+
+def model(estimator: str, samples: int) -> IWAE:
+    torch.manual_seed(0)
+    made = IWAE(DOMAIN, latent_features=2, hidden=(6,), importance_samples=samples, estimator=estimator)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(2)  # away from the prior: the estimators differ
+    return made.double()
+
+
+def data(count: int) -> Tensor:
+    bits = noise.uniform((1, *DOMAIN.shape), stream("x")) < 0.5
+    return bits.to(torch.uint8).expand(count, *DOMAIN.shape)
+
+
+def gradient(of: IWAE, seed: int, part: str) -> Tensor:
+    """Of the mean loss over 200 draws of one datum."""
+    loss = of.losses(Batch(data(200)), stream("z", seed))["loss"].mean()
+    wanted = [p for name, p in of.named_parameters() if name.startswith(part)]
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, wanted)])
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_the_loss_is_the_bound_whatever_the_estimator(samples: int) -> None:
+    losses = [model(e, samples).losses(Batch(data(9)), stream("z"))["loss"] for e in ("plain", "dreg", "stl")]
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(losses[0], losses[2])
+    bound = model("plain", samples).log_prob(data(9), num_samples=samples, generator=stream("z"))
+    torch.testing.assert_close(losses[0], -bound)
+
+
+def largest_z(one: str, other: str, samples: int, part: str) -> float:
+    """Of the difference between two estimators' mean gradients, entry by entry, over 40 repeats."""
+    a, b = (torch.stack([gradient(model(e, samples), seed, part) for seed in range(40)]) for e in (one, other))
+    return max(abs(z_of_mean(column, 0.0)) for column in (a - b).T if float(column.abs().max()) > 1e-12)
+
+
+def test_dreg_is_unbiased_and_stl_is_not() -> None:
+    assert largest_z("dreg", "plain", 4, "encoder") < 5
+    assert largest_z("stl", "plain", 4, "encoder") > 10
+    assert largest_z("stl", "plain", 1, "encoder") < 5  # one draw: both are the gradient of the ELBO
+
+
+def test_the_decoder_has_one_gradient() -> None:
+    gradients = [gradient(model(e, 4), 0, "decoder") for e in ("plain", "dreg", "stl")]
+    torch.testing.assert_close(gradients[0], gradients[1])
+    torch.testing.assert_close(gradients[0], gradients[2])
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="importance_samples"):
+        IWAE(Vectors(2), importance_samples=0)
