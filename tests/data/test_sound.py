@@ -229,7 +229,7 @@ def test_fsdd_that_is_missing_damaged_or_a_bomb_is_refused(home: Path, monkeypat
     path = packed(home, few()) / sound.FSDD_PACKED
     good = path.read_bytes()
     path.write_bytes(good[: len(good) // 2])
-    with pytest.raises(DataFormatError, match=r"tar\.xz: cannot be read"):
+    with pytest.raises(DataFormatError, match=r"not a readable tar\.xz archive"):
         open_source("fsdd")
     path.write_bytes(lzma.compress(bytes(40 << 20), preset=0))
     with pytest.raises(DataFormatError, match=r"inflate"):
@@ -249,3 +249,19 @@ def test_fsdd_is_fsdd() -> None:
     assert "3,000 recordings" in source.notes and "0 are shorter" in source.notes
     assert set(source.attributes["speaker"]) == {"george", "jackson", "lucas", "nicolas", "theo", "yweweler"}
     assert (source.train.condition.bincount() > 400).all() and source.domain == Waveform(1000, 8000)
+
+
+def test_whole_recordings_are_cut_or_filled_with_silence(home: Path) -> None:
+    packed(home, few())
+    source = open_source("fsdd", DataOptions(length=1500, whole=True))
+    assert source.name == "fsdd (whole, 1500)"
+    assert [len(split) for split in source.splits.values()] == [8, 4, 4]  # one datum a recording
+    silence = Waveform(1500, 8000).codes(torch.zeros(()))
+    assert (source.train.x[:, 1100:] == silence).all() and not (source.train.x[:, :1100] == silence).all()
+    windows = open_source("fsdd", DataOptions(length=500))
+    cut = open_source("fsdd", DataOptions(length=500, whole=True))
+    assert torch.equal(cut.train.x, windows.train.x[::2])  # the first of two windows each
+    with pytest.raises(SettingsError, match="'whole' does not fit"):
+        open_source("tones", DataOptions(whole=True))
+    with pytest.raises(SettingsError, match="'whole' does not fit"):
+        open_source("digits", DataOptions(whole=True))

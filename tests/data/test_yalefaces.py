@@ -114,7 +114,7 @@ def test_malformed_archives_are_one_typed_error(tmp_path, monkeypatch) -> None:
         pack(path, good | {one: b"GIF89a no"}): f"{one}: not a readable GIF",
         pack(path, good | {one: picture(kind="png")}): f"{one}: not a readable GIF",
         pack(path, good | {one: picture((100, 100))}): "320 x 243 pixels; got 100 x 100",
-        pack(path, good | {one: bytes(2 << 20)}): "larger than 1 MiB",
+        pack(path, good | {one: bytes(2 << 20)}): "larger than 1,024 KiB",
     }.items():
         path.write_bytes(content)
         with pytest.raises(DataFormatError) as caught:

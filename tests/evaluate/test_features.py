@@ -7,7 +7,8 @@ import torch
 from genus.data import open_source
 from genus.data.source import Source, TensorSplit
 from genus.domain import Grid, Label, Points, Vectors
-from genus.evaluate.features import Classifier, features_of
+from genus.evaluate.classifier import Classifier
+from genus.evaluate.features import features_of
 from genus.prob import noise
 
 
@@ -37,7 +38,7 @@ def test_classifier_features_are_cached_named_and_deterministic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GENUS_CACHE", str(tmp_path))
-    monkeypatch.setattr("genus.evaluate.features.STEPS", (60, 60))
+    monkeypatch.setattr("genus.evaluate.classifier.STEPS", (60, 60))
     source = stripes()
     trained = features_of(source)
     assert trained.name.startswith("genus-classifier/stripes-0 sha256:") and trained.name.endswith(", 64-d")

@@ -67,6 +67,12 @@ def _binarized_mnist(options: DataOptions) -> Source:
     return open_binarized_mnist(options)
 
 
+def _cifar10(options: DataOptions) -> Source:
+    from genus.data.cifar10 import open_cifar10
+
+    return open_cifar10(options)
+
+
 def _yalefaces(options: DataOptions) -> Source:
     from genus.data.yalefaces import open_yalefaces
 
@@ -111,12 +117,16 @@ NAMED: dict[str, Named] = {
             _binarized_mnist, "binarized_mnist",
         ),
         Named(
+            "cifar10", "60,000 small photographs, as JPEG", "grid 3x32x32, 256 levels", "none stated",
+            _cifar10, "cifar10",
+        ),
+        Named(
             "yalefaces", "15 people, smiling, with glasses, in three lights", "grid 1x64x64, 256 levels",
             "research only", _yalefaces, "yalefaces",
         ),
         Named(
             "fsdd", "3000 spoken digits of six speakers", "sound, 1024 samples at 8 kHz", "CC BY-SA 4.0",
-            _fsdd, "fsdd",
+            _fsdd, "fsdd", frozenset({"whole"}),
         ),
     )
 }  # fmt: skip

@@ -10,7 +10,7 @@ from genus.data import pictures, sequences, shapes, sound, tables
 from genus.data.guard import Faults, regular_files, told
 from genus.data.source import DataOptions, Source, TensorSplit, annotate
 from genus.data.splitting import ALIASES, PARTS, by_name, labels_of, without
-from genus.domain import Domain, Grid, Label, Points
+from genus.domain import Domain, Grid, Label, Points, Waveform
 from genus.errors import DataFormatError
 
 EXPECTED = (
@@ -24,7 +24,8 @@ def open_path(path: Path, options: DataOptions) -> tuple[Source, frozenset[str]]
     """Open a file or a folder; also the options that its reader takes beyond those of the domain."""
     path = path.resolve()
     if path.is_dir():
-        return open_folder(path, options), frozenset({"skip_bad"})
+        source = open_folder(path, options)
+        return source, frozenset({"skip_bad", "whole"} if isinstance(source.domain, Waveform) else {"skip_bad"})
     if not path.is_file():
         raise DataFormatError(f"{path}: neither a file nor a folder.")
     name = path.name.lower()
@@ -123,9 +124,15 @@ def _open_recordings(
     y = None if labels is None else (labels[0][torch.tensor(kept)], labels[1])
     length = options.length or sound.USUAL_LENGTH
     skipped = faults.report(len(files), "files")
-    note = ", ".join(filter(None, (f"windows of {length}", faults.summary(len(files), "files"))))
+    note = ", ".join(
+        filter(
+            None, (f"whole, {length}" if options.whole else f"windows of {length}", faults.summary(len(files), "files"))
+        )
+    )
     parts = without(splits, kept, str(folder))
-    source = sound.open_recordings(annotate(folder.name, note), codes, rate, parts, length, y, {}, notes=notes)
+    source = sound.open_recordings(
+        annotate(folder.name, note), codes, rate, parts, length, y, {}, whole=options.whole, notes=notes
+    )
     return replace(source, notes=told(source.notes, skipped), skipped=skipped)
 
 

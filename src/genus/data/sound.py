@@ -6,20 +6,19 @@ silence that nobody recorded, which is easy to predict and flatters a likelihood
 """
 
 import io
-import lzma
 import re
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genus.data.files import data_home
-from genus.data.guard import Faults, read_up_to, refuse_bomb, refuse_stray
+from genus.data.guard import Faults, refuse_stray
+from genus.data.packed import members
 from genus.data.source import DataOptions, Source, TensorSplit, annotate
 from genus.domain import Label, Waveform
 from genus.errors import DataFormatError, SettingsError
@@ -140,6 +139,21 @@ def windows(codes: Sequence[Tensor], length: int) -> tuple[Tensor, Tensor]:
     return torch.cat(cut), torch.arange(len(codes)).repeat_interleave(counts)
 
 
+def wholes(codes: Sequence[Tensor], length: int) -> tuple[Tensor, Tensor]:
+    """Recordings ``(N, length)``, cut there or filled up with silence, and which recording each is."""
+    silence = Waveform(1, 1).codes(torch.zeros(()))
+    x = silence.expand(len(codes), length).clone()
+    for row, part in zip(x, codes, strict=True):
+        row[: len(part)] = part[:length]
+    return x, torch.arange(len(codes))
+
+
+def told_of_wholes(codes: Sequence[Tensor], length: int) -> str:
+    """What cutting at ``length`` leaves out, as a sentence for the notes."""
+    longer = sum(len(part) > length for part in codes)
+    return f"{len(codes):,} recordings, one datum each; {longer:,} are cut at {length:,} samples; mu-law codes"
+
+
 def told_of_windows(codes: Sequence[Tensor], length: int) -> str:
     """What cutting into windows leaves out, as a sentence for the notes."""
     short = sum(len(part) < length for part in codes)
@@ -159,16 +173,19 @@ def open_recordings(
     length: int,
     labels: tuple[Tensor, Label] | None,
     known: dict[str, Tensor],
+    *,
+    whole: bool = False,
     **about: Any,
 ) -> Source:
-    """A source of windows of recordings; ``splits``, labels and what else is ``known`` are by recording.
+    """A source of windows of recordings, or of ``whole`` ones; ``splits``, labels and what else is ``known``
+    are by recording.
 
     Raises a `DataFormatError` where all recordings of a split are shorter than a window.
     """
 
     def split(index: Tensor) -> TensorSplit:
         own = [codes[k] for k in index.tolist()]
-        x, of = windows(own, length)
+        x, of = wholes(own, length) if whole else windows(own, length)
         if not len(x):
             longest = max(map(len, own), default=0)
             raise DataFormatError(
@@ -179,10 +196,10 @@ def open_recordings(
         return TensorSplit(x, None if labels is None else labels[0][index][of], attributes=told)
 
     train, validation, test = map(split, splits)
-    notes = about.pop("notes", "")
+    notes, told = about.pop("notes", ""), (told_of_wholes if whole else told_of_windows)(codes, length)
     return Source(
         name, Waveform(length, rate), train, validation, test, condition=None if labels is None else labels[1],
-        notes=f"{notes}; {told_of_windows(codes, length)}" if notes else told_of_windows(codes, length), **about,
+        notes=f"{notes}; {told}" if notes else told, **about,
     )  # fmt: skip
 
 
@@ -191,7 +208,6 @@ def open_recordings(
 FSDD_PACKED, FSDD_FOLDER = "fsdd/fsdd_recordings.tar.xz", "fsdd/recordings"
 FSDD_NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 FSDD_HOMEPAGE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
-FSDD_BYTES = 256 << 20  # unpacked; today's are 24 MB
 FSDD_MEMBER = 4 << 20  # of one recording
 
 
@@ -211,11 +227,17 @@ def open_fsdd(options: DataOptions) -> Source:
         torch.tensor(column) for column in zip(*((d, speakers.index(s), n) for d, s, n in about), strict=True)
     )
     length = options.length or USUAL_LENGTH
+    name = (
+        annotate("fsdd", f"whole, {length}")
+        if options.whole
+        else ("fsdd" if length == USUAL_LENGTH else annotate("fsdd", f"windows of {length}"))
+    )
     parts = [number >= 7, (number >= 5) & (number < 7), number < 5]
     return open_recordings(
-        "fsdd" if length == USUAL_LENGTH else annotate("fsdd", f"windows of {length}"),
+        name,
         codes, 8000, [part.nonzero().squeeze(1) for part in parts], length,
         (digit, Label(tuple("0123456789"))), {"speaker": speaker, "recording": number},
+        whole=options.whole,
         attributes={"speaker": speakers, "recording": ()},
         licence="CC BY-SA 4.0",
         citation="Jackson (2016). Free Spoken Digit Dataset.",
@@ -224,11 +246,17 @@ def open_fsdd(options: DataOptions) -> Source:
     )  # fmt: skip
 
 
+def _is_recording(inside: str) -> bool:
+    return FSDD_NAME.fullmatch(inside.rpartition("/")[2]) is not None
+
+
 def _fsdd_files() -> Iterator[tuple[str, bytes, str]]:
     """Name, content and place of every recording, in the order of their names; nothing is unpacked to disk."""
     packed, folder = data_home() / FSDD_PACKED, data_home() / FSDD_FOLDER
     if packed.is_file():
-        yield from sorted(_members(packed))
+        for inside, content in sorted(members(packed, _is_recording, largest=FSDD_MEMBER)):
+            name = inside.rpartition("/")[2]
+            yield name, content, f"{packed}: {name}"
     elif folder.is_dir():
         for path in sorted(folder.glob("*.wav")):
             if FSDD_NAME.fullmatch(path.name) and path.stat().st_size <= FSDD_MEMBER:
@@ -238,24 +266,3 @@ def _fsdd_files() -> Iterator[tuple[str, bytes, str]]:
             f"fsdd: neither {FSDD_PACKED} nor the folder {FSDD_FOLDER} in {data_home()}; "
             f"put a copy of {FSDD_HOMEPAGE} there as fsdd, or set GENUS_DATA."
         )
-
-
-def _members(path: Path) -> Iterator[tuple[str, bytes, str]]:
-    """The recordings in a packed folder, unpacked in memory within bounds."""
-    try:
-        with lzma.open(path) as file:
-            content = read_up_to(cast(BinaryIO, file), FSDD_BYTES + 1)
-        refuse_bomb(len(content), path.stat().st_size, str(path))
-        if len(content) > FSDD_BYTES:
-            raise DataFormatError(f"{path}: would inflate to more than {FSDD_BYTES >> 20} MiB, refused.")
-        with tarfile.open(fileobj=io.BytesIO(content)) as folder:
-            for member in folder:
-                name = member.name.rpartition("/")[2]
-                if not (member.isreg() and FSDD_NAME.fullmatch(name)):
-                    continue
-                if member.size > FSDD_MEMBER:
-                    raise DataFormatError(f"{path}: {name} is larger than {FSDD_MEMBER >> 20} MiB.")
-                file_ = folder.extractfile(member)
-                yield name, b"" if file_ is None else file_.read(), f"{path}: {name}"
-    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
-        raise DataFormatError(f"{path}: cannot be read ({error}).") from None

@@ -32,6 +32,8 @@ class DataOptions(BaseModel):
     """Points of each cloud."""
     length: int | None = Field(default=None, ge=1, le=1 << 20)
     """Entries of each sequence, samples of each recording."""
+    whole: bool = False
+    """Recordings whole: each is one datum, cut at the length or filled up with silence, and not cut into windows."""
     label: str | None = None
     """The column of a CSV file that holds the class label; it becomes the condition."""
     holdout: int | None = Field(default=None, ge=0)

@@ -1,8 +1,6 @@
 """The Yale faces: 15 people with and without glasses, in five moods and under three lights, from the data home."""
 
 import io
-import lzma
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import torch
 from PIL import Image
 
 from genus.data.files import data_home
+from genus.data.packed import members
 from genus.data.source import DataOptions, Source, TensorSplit, annotate, resize
 from genus.domain import Grid, Label
 from genus.errors import DataFormatError
@@ -130,22 +129,12 @@ def _read(path: Path) -> dict[tuple[int, str], np.ndarray]:
 def _members(path: Path) -> dict[str, bytes]:
     """File name -> content of the photographs in the archive, with or without the ending .gif."""
     wanted = {f"subject{number:02d}.{shot}" for number, row in enumerate(_centres(), 1) for shot in row}
-    found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path, "r|xz") as archive:
-            for member in archive:
-                name = member.name.rsplit("/", 1)[-1].removesuffix(".gif")
-                if name not in wanted or not member.isreg():
-                    continue
-                if member.size > LARGEST:
-                    raise DataFormatError(f"{path}: {name} is larger than {LARGEST >> 20} MiB, refused.")
-                file = archive.extractfile(member)
-                found[name] = file.read() if file else b""
-    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, DataFormatError):
-            raise
-        raise DataFormatError(f"{path}: not a readable tar.xz archive ({str(error)[:200]}).") from None
-    return found
+
+    def name_of(inside: str) -> str:
+        return inside.rsplit("/", 1)[-1].removesuffix(".gif")
+
+    found = members(path, lambda inside: name_of(inside) in wanted, largest=LARGEST)
+    return {name_of(inside): content for inside, content in found}
 
 
 def _decode(content: bytes, where: str) -> np.ndarray:

@@ -23,6 +23,15 @@ MEANING: dict[str, str] = {
         "Share of the real items that have a generated one close by; like recall, less fooled by outliers. What "
         "perfect samples would score stands under the table."
     ),
+    "recognition": (
+        "Mean probability that a classifier of real data gives to the class it sees in a sample; to be read beside "
+        "that of real items. What is surely recognised need not look real."
+    ),
+    "class balance": (
+        "Chi-square, divided by its degrees of freedom, between the classes seen in samples and in real items: about 1 "
+        "if they are of one law, far above 1 if classes are missing or too frequent."
+    ),
+    "as asked": "Share of the samples in which the classifier sees the class that was asked for.",
     "nearest-train ratio": (
         "Median distance from samples to their nearest training item, divided by that of unseen real items: about 1 is "
         "healthy, near 0 is copying; blurred samples lie below 1 without being copies."

@@ -10,7 +10,7 @@ from genus.contract import Likelihood
 
 Role = Literal["model", "floor", "real"]
 
-INCIDENTAL = frozenset({"seed", "batch_size", "num_samples", "options", "samples", "unseen", "verdict"})
+INCIDENTAL = frozenset({"seed", "batch_size", "num_samples", "options", "samples", "unseen", "verdict", "chi-square"})
 """Protocol entries that may differ between two numbers of the same meaning: a bound with
 more samples is a tighter bound of the same thing, a verdict is what came out. All other
 entries must agree."""

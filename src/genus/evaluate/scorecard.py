@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from genus.contract import GenerativeModel, HasLogProb, IsConditional, Likelihood, Split, name_of
+from genus.contract import Batch, GenerativeModel, HasLogProb, IsConditional, Likelihood, Split, name_of
 from genus.domain import Domain, Points
 from genus.evaluate import fidelity, shapes
 from genus.evaluate._items import DataSource, choose, gather
@@ -13,6 +13,7 @@ from genus.evaluate.features import Features, features_of
 from genus.evaluate.floors import floors
 from genus.evaluate.likelihood import evaluating, held_out_loss, log_likelihood
 from genus.evaluate.memorisation import CopyTest, plant
+from genus.evaluate.recognition import judge_of
 from genus.evaluate.score import Row, Score, Scorecard
 from genus.evaluate.speed import parameter_count, peak_memory, sampling_speed
 from genus.prob import noise
@@ -75,7 +76,10 @@ def evaluate(
             found = log_likelihood(model, held_out, **likelihood)  # type: ignore[arg-type]
         else:
             found = held_out_loss(model, held_out, batch_size=batch_size, seed=seed, limit=limit)
-        return found + compare(draw(model, wanted, real.condition, seed, batch_size, options) if x is None else x)
+        if x is not None:
+            return found + compare(x)
+        x = draw(model, wanted, real.condition, seed, batch_size, options)
+        return found + compare(x, real.condition if model.condition is not None else None)
 
     own = scores(model, None if samples is None else samples[:wanted])
     condition = real.condition[:16] if model.condition is not None and real.condition is not None else None
@@ -128,21 +132,24 @@ class Comparison:
         self.domain: Domain = source.domain
         self.copies = CopyTest(real, source.train, self.domain, seed=seed)
         self.features: Features | None = None
+        self.judge = judge_of(source, seed=seed)
         if isinstance(self.domain, Points):
             self.sets = shapes.SetMetrics(real, points=CLOUD_POINTS, seed=seed) if len(real) > 1 else None
         else:
             self.features = features or features_of(source, seed=seed)
             self.real_features = self.features.extract(real)
 
-    def __call__(self, x: Tensor) -> list[Score]:
-        """All numbers of samples ``(N, *shape)``, as many as there are real items."""
-        return self.fidelity(x) + self.memorisation(x)
+    def __call__(self, x: Tensor, asked: Tensor | None = None) -> list[Score]:
+        """All numbers of samples ``(N, *shape)``, as many as there are real items; asked: the labels that they
+        were drawn for."""
+        return self.fidelity(x, asked) + self.memorisation(x)
 
-    def fidelity(self, x: Tensor) -> list[Score]:
+    def fidelity(self, x: Tensor, asked: Tensor | None = None) -> list[Score]:
         """How samples compare with the real items."""
         self.domain.check(x, "samples")
         if self.features is not None:
-            return feature_scores(self.real_features, self.features.extract(x), self.features, self.seed)
+            found = feature_scores(self.real_features, self.features.extract(x), self.features, self.seed)
+            return found + (self.judge(x, self.real, asked) if self.judge else [])
         return [*(self.sets(x) if self.sets else []), shapes.jsd(x, self.real)]
 
     def memorisation(self, x: Tensor) -> list[Score]:
@@ -156,17 +163,17 @@ def real_rows(compare: Comparison, *, validation: bool = True) -> list[Row]:
     and, where the test split is scored, validation items, which no model was trained on."""
     source, count, seed = compare.source, len(compare.real), compare.seed
 
-    def some(split: Split) -> Tensor:
-        return gather(split, choose(len(split), count, seed), seed).x
+    def some(split: Split) -> Batch:
+        return gather(split, choose(len(split), count, seed), seed)
 
     train = some(source.train)
-    found = compare.copies.search(train)
+    found = compare.copies.search(train.x)
     rows = [
-        Row("training items", "real", (*compare.fidelity(train), *compare.copies(found))),
+        Row("training items", "real", (*compare.fidelity(train.x, train.condition), *compare.copies(found))),
         Row("planted copies", "real", tuple(compare.copies(plant(found, compare.copies.unseen)))),
     ]
     if validation and len(source.validation):
-        rows.append(Row("validation items", "real", tuple(compare.memorisation(some(source.validation)))))
+        rows.append(Row("validation items", "real", tuple(compare.memorisation(some(source.validation).x))))
     return rows
 
 

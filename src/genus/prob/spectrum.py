@@ -29,3 +29,10 @@ def mel_bands(count: int, window: int, rate: float) -> Tensor:
     nearest = (hertz - middle).abs().argmin(1, keepdim=True)
     bands = torch.minimum(rise, fall).clamp(min=0).scatter_add(1, nearest, torch.full_like(middle, 1e-3))
     return (bands / bands.sum(1, keepdim=True)).float()
+
+
+def mel_decibels(sound: Tensor, bands: int, rate: float) -> Tensor:
+    """How loud sounds ``(B, T)`` are in each band of the mel scale, over time: ``(B, bands, frames)``, in
+    decibels with a floor of -80; windows of about 30 ms."""
+    window = 2 ** min(max(round(math.log2(rate * 0.03)), 4), 11)
+    return 10 * (mel_bands(bands, window, rate) @ spectrogram(sound, window) + 1e-8).log10()
