@@ -18,9 +18,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from genus import models
-    from genus.api import load, train
+    from genus.api import load, open_source, train
     from genus.contract import Batch
-    from genus.data import open_source
     from genus.domain import Grid, Label, Points, Tokens, Vectors, Waveform
 
 __all__ = [
@@ -39,7 +38,7 @@ __all__ = [
 
 _HOME = {"Batch": "contract", "Grid": "domain", "Label": "domain", "Points": "domain", "Tokens": "domain",
          "Vectors": "domain", "Waveform": "domain",
-         "load": "api", "train": "api", "open_source": "data"}  # fmt: skip
+         "load": "api", "train": "api", "open_source": "api"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from genus.training import Run, configure
+from genus.data import DataOptions, Source
+from genus.training import Run, configure, open_run
 from genus.training import train as train_run
+from genus.training.codes import open_data
 
 
 def train(
     model: str,
-    data: str,
+    data: str | None = None,
     *,
     out: str | Path | None = None,
     recipe: str = "quick",
@@ -25,8 +27,9 @@ def train(
     """Train a model on a data source, in a run folder; the same call again resumes.
 
     Args:
-        model: A registry name, e.g. ``"vae"`` (``genus models`` lists them).
-        data: A named source, or the path of a file or folder.
+        model: A registry name, e.g. ``"vae"`` (``genus models`` lists them); or two stages, the second of
+            the first's latents: ``"vqvae+gated_pixelcnn"``.
+        data: A named source, the path of a file or folder, or ``"run:PATH"``: the codes of a run.
         out: The run folder; by default one under ``runs/`` named after the configuration.
         recipe: One of the model's recipes: ``"quick"`` or ``"paper"``.
         steps: Training length in steps. At most one of steps, epochs, minutes.
@@ -37,7 +40,10 @@ def train(
         quiet: Show no progress.
         strict: Refuse to fall back to an older checkpoint where the newest is damaged.
         settings: Any setting of the model, field of the recipe, option of the data or of the
-            run, by its own name, e.g. ``latent_features=8, batch_size=64, size=16, workers=2``.
+            run, by its own name, e.g. ``latent_features=8, batch_size=64, size=16, workers=2``. Of two
+            stages, a stage's own have its name before them (``**{"vqvae.codes": 64}``); ``share`` is the
+            first stage's part of the budget, ``first`` the path of a finished run that is the first stage
+            (then ``data`` are that run's).
 
     Returns:
         The finished `Run`: ``run.model``, ``run.sample(16)``, ``run.metrics``.
@@ -45,13 +51,22 @@ def train(
     Raises:
         GenusError: one sentence on what was expected, what came and what to do.
     """
+    adopted = {"first": settings["first"]} if "first" in settings else {}
     config = configure(
         model, data, recipe=recipe, steps=steps, epochs=epochs, minutes=minutes, seed=seed, conditional=conditional,
         **settings,
     )  # fmt: skip
-    return train_run(config, out, quiet=quiet, strict=strict)
+    return train_run(config, out, quiet=quiet, strict=strict, **adopted)
+
+
+def open_source(source: str, options: DataOptions | None = None) -> Source:
+    """Open a named set, a file or folder by its path, or the codes of a run (``run:PATH``).
+
+    Raises `GenusError`: one sentence on what was expected, what came and what to do.
+    """
+    return open_data(source, options)
 
 
 def load(path: str | Path) -> Run:
     """Open a run folder. Raises `CheckpointError` if it is none or is damaged."""
-    return Run(path)
+    return open_run(path)

@@ -16,6 +16,7 @@ from genus.report.comparison import comparison_page
 from genus.report.run import RunReport
 from genus.report.write import report_of, score
 from genus.training import configure, train
+from genus.training.stages import stages_of
 
 
 def compare(
@@ -34,10 +35,10 @@ def compare(
     """Train each model with its quick recipe under the same budget, score all on the test split.
 
     Args:
-        models: Registry names.
+        models: Registry names, and two stages written FIRST+SECOND.
         data: A data source, as for `genus.train`; every model sees the same splits.
         out: The folder: one run folder a model and seed, ``comparison.json``, ``report.html``.
-        minutes: Training time of each model on this machine.
+        minutes: Training time of each model (of two stages together) on this machine.
         steps: Training steps of each model, instead of minutes.
         seeds: Train each model with so many seeds; each is a row of its own.
         num_samples: Draws per item for bounds on the likelihood.
@@ -53,7 +54,7 @@ def compare(
     if not models:
         raise SettingsError("a comparison needs at least one model.")
     for model in models:
-        registry.check(model)
+        stages_of(model) if "+" in model else registry.check(model)
     folder = Path(out)
     reports: list[RunReport] = []
     for model in models:

@@ -339,15 +339,22 @@ class HasPosterior(HasLatents):
     def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Raw data drawn from p(x|z)."""
 
-    def log_weight(self, x: Tensor, z: Tensor, q: Posterior, condition: Tensor | None = None) -> Tensor:
-        """log p(x|z) + log p(z) - log q(z|x), ``(count, B)``, at draws z ``(count, B, *latent shape)``.
+    def log_levels(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """log p(x|z) of every level of every entry in nats, ``(B, num_dims, levels)``: what bits-back coding
+        needs. Of discrete data whose entries are independent given z; other models leave it out."""
+        raise CapabilityError(f"{name_of(type(self))} does not give p(x|z) entry by entry (log_levels).")
 
-        The mean of its exponential over draws from q is p(x), whatever q is.
+    def log_weight(
+        self, x: Tensor, z: Tensor, q: Posterior, condition: Tensor | None = None, beta: float = 1.0
+    ) -> Tensor:
+        """log p(x|z) + beta (log p(z) - log q(z|x)), ``(count, B)``, at draws z ``(count, B, *latent shape)``.
+
+        With beta = 1, the mean of its exponential over draws from q is p(x), whatever q is.
         """
         count, flat = len(z), z.flatten(0, 1)
         labels = None if condition is None else condition.repeat(count, *[1] * (condition.ndim - 1))
-        log_p = self.log_given(x.repeat(count, *[1] * (x.ndim - 1)), flat, labels) + self.log_prior(flat, labels)
-        return log_p.view(count, len(x)) - q.log_prob(z)
+        log_p = self.log_given(x.repeat(count, *[1] * (x.ndim - 1)), flat, labels).view(count, len(x))
+        return log_p + beta * (self.log_prior(flat, labels).view(count, len(x)) - q.log_prob(z))
 
 
 class IsConditional(ABC):  # noqa: B024  a promise about methods that exist anyway

@@ -64,9 +64,19 @@ def test_mistakes_are_one_sentence(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert {path.name for path in tmp_path.iterdir()} == {"x.npy", "bad.gnsz"}
 
 
-def test_a_model_with_a_bound_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "vae"
-    assert (
-        main(["train", "vae", "--data", "digits", "--steps", "2", "--limit", "60", "--out", str(path), "--quiet"]) == 0
-    )
-    assert "bits-back" in said(capsys, "compress", path, "--split", "test", code=1)
+def test_a_model_with_a_bound_gets_bits_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, packed, out = tmp_path / "vae", tmp_path / "test.gnsz", tmp_path / "test.npy"
+    training = ("--data", "digits", "--steps", "2", "--limit", "200", "--out", str(path), "--quiet")
+    assert main(["train", "vae", *training]) == 0
+    text = said(capsys, "compress", path, "--split", "test", "--limit", 20, "--out", packed, "--no-rivals")
+    for words in ("of it initial bits", "-ELBO", "gap: +", "bits a datum"):
+        assert words in text
+    said(capsys, "decompress", path, packed, "--out", out)
+    assert np.array_equal(np.load(out, allow_pickle=False), open_source("digits").test.x[:20].numpy())
+
+
+def test_a_decoder_without_probabilities_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "grey"
+    training = ("--data", "digits", "--steps", "2", "--limit", "60", "--out", str(path), "--quiet")
+    assert main(["train", "vae", "--decoder", "grey_bce", *training]) == 0
+    assert "no probabilities" in said(capsys, "compress", path, "--split", "test", code=1)

@@ -17,7 +17,7 @@ import genus
 from genus.cli.__main__ import main
 from genus.compress import archive, coder, compress, decompress
 from genus.compress.archive import codable, identity
-from genus.compress.container import CHECKSUM, FRONT
+from genus.compress.container import CHECKSUM, FRONT, Archive, pack, unpack
 from genus.compress.items import read_items, write_items
 from genus.compress.rivals import rivals
 from genus.domain import Grid, Vectors
@@ -53,6 +53,11 @@ def labelled(folder: Path) -> Run:
     return trained(folder / "labelled", "nade", "--steps", "5", "--hidden", "16", "--conditional")
 
 
+@pytest.fixture(scope="module")
+def vae(folder: Path) -> Run:
+    return trained(folder / "vae", "vae", "--steps", "60", "--hidden", "32", "--latent-features", "4")
+
+
 def digits(count: int, run: Run) -> Tensor:
     return run.source.test.x[:count]
 
@@ -84,6 +89,42 @@ def test_another_process_and_other_threads_give_the_same_bytes(nade: Run, tmp_pa
     decoded_elsewhere(nade, tmp_path / "file.gnsz", 5 - threads)
     write_items(tmp_path / "expected.npy", x, None)
     assert (tmp_path / "file.gnsz.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+@pytest.mark.parametrize("threads", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_bits_back_in_another_process_and_other_threads(vae: Run, tmp_path: Path, threads: int) -> None:
+    x, before = digits(90, vae), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        (tmp_path / "file.gnsz").write_bytes(compress(vae, x, block={1: 16, 2: 7}[threads]))
+    finally:
+        torch.set_num_threads(before)
+    decoded_elsewhere(vae, tmp_path / "file.gnsz", 4 - threads)
+    assert np.array_equal(np.load(tmp_path / "file.gnsz.npy", allow_pickle=False), x.numpy())
+
+
+def test_labels_come_along_with_bits_back(folder: Path) -> None:
+    run = trained(folder / "labelled-vae", "vae", "--steps", "5", "--hidden", "16", "--conditional")
+    x, labels = digits(30, run), run.source.test.condition[:30]
+    back, back_labels = decompress(run, compress(run, x, labels))
+    assert torch.equal(back, x) and torch.equal(back_labels, labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [(), ("--binarize", "threshold"), ("--conditional",)], ids=lambda a: " ".join(a))
+def test_the_net_rate_of_a_trained_vae_is_within_2_percent_of_the_bound(folder: Path, arguments: tuple[str]) -> None:
+    path = folder / f"long{len(arguments)}{arguments[:1]}"
+    command = ["train", "vae", "--data", "digits", "--steps", "1500", "--quiet", "--out", str(path), *arguments]
+    assert main(command) == 0
+    run = Run(path)
+    x, labels, _ = run.source.test.batch(torch.arange(len(run.source.test)))
+    labels = None if run.condition is None else labels
+    content = compress(run, x, labels)
+    draws = run.model.log_weights(x, 32, condition=labels, generator=noise.stream("elbo"))
+    elbo = -float(draws.mean(0).sum()) / math.log(2) + (0 if labels is None else len(x) * math.log2(10))
+    file = unpack(content, "the file")
+    assert abs((8 * len(file.payload) - 32 * (file.header.initial or 0)) / elbo - 1) < 0.02
+    assert torch.equal(decompress(run, content)[0], x)
 
 
 @pytest.mark.slow
@@ -174,10 +215,12 @@ def test_another_environment_is_told_and_tried(nade: Run, monkeypatch: pytest.Mo
         decompress(nade, content)
 
 
-def test_a_flip_in_any_region_never_gives_other_data(markov: Run) -> None:
+@pytest.mark.parametrize("coding", ["range coder", "bits back"])
+def test_a_flip_in_any_region_never_gives_other_data(markov: Run, vae: Run, coding: str) -> None:
     """With the checksum made to fit again: what it would have caught is caught further in, or harmless."""
-    x = digits(3, markov)
-    content = compress(markov, x)[: -CHECKSUM.size]
+    run = markov if coding == "range coder" else vae
+    x = digits(3, run)
+    content = compress(run, x)[: -CHECKSUM.size]
     length = FRONT.unpack_from(content)[-1]
     front, header = FRONT.size, FRONT.size + length
     refused = {"front": 0, "header": 0, "payload": 0}
@@ -191,7 +234,7 @@ def test_a_flip_in_any_region_never_gives_other_data(markov: Run) -> None:
             try:
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr("warnings.warn", lambda *_, **__: None)  # a flip may name another environment
-                    back, _ = decompress(markov, bytes(flipped) + CHECKSUM.pack(zlib.crc32(flipped)))
+                    back, _ = decompress(run, bytes(flipped) + CHECKSUM.pack(zlib.crc32(flipped)))
             except GenusError as error:
                 assert len(str(error)) < 600
                 refused[region] += 1
@@ -202,10 +245,20 @@ def test_a_flip_in_any_region_never_gives_other_data(markov: Run) -> None:
 
 
 def test_who_cannot_compress_is_told_why() -> None:
-    with pytest.raises(CapabilityError, match=r"vae cannot compress: its likelihood is a bound.*bits-back.*markov"):
-        codable(VAE.tiny(Grid(1, (4, 4), 2)))
+    with pytest.raises(CapabilityError, match=r"vae cannot compress: its decoder gives no probabilities"):
+        codable(VAE(Grid(1, (4, 4)), decoder="grey_bce"))
     with pytest.raises(CapabilityError, match="does not sign HasConditionals"):
         codable(genus.registry.get("realnvp").tiny(Vectors(2)))
+
+
+def test_a_payload_of_the_other_kind_is_refused(nade: Run, vae: Run) -> None:
+    for run, other in ((nade, vae), (vae, nade)):
+        theirs, own = (unpack(compress(r, digits(5, r)), "f") for r in (other, run))
+        forged = Archive(
+            own.model, own.data, own.header.model_copy(update={"initial": theirs.header.initial}), bytes(64)
+        )
+        with pytest.raises(DataFormatError, match="codes in another way"):
+            decompress(run, pack(forged))
 
 
 def test_what_compress_refuses(nade: Run) -> None:

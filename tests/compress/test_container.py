@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from genus.compress.container import CHECKSUM, FRONT, MAGIC, USUAL, VERSION, Archive, Header, pack, unpack
+from genus.compress.container import (
+    BITS_BACK_VERSION,
+    CHECKSUM,
+    FRONT,
+    MAGIC,
+    USUAL,
+    VERSION,
+    Archive,
+    Header,
+    pack,
+    unpack,
+)
 from genus.errors import DataFormatError
 
 ENVIRONMENT = {"genus": "0.1.0", "torch": "2.13.0+cpu", "cpu": "x86_64 AVX512"}
@@ -38,6 +49,18 @@ def test_what_is_packed_is_unpacked() -> None:
     assert unpack(pack(archive()), "f") == archive()
     other = archive(count=12345, domain={"kind": "grid", "channels": 3, "size": [5, 7, 2], "levels": 300})
     assert unpack(pack(other), "f") == other
+    back = archive(initial=26)
+    assert unpack(pack(back), "f") == back and pack(back)[4] == BITS_BACK_VERSION
+
+
+def test_a_range_coded_file_is_what_it_was_before_bits_back() -> None:
+    """Format 2, byte for byte: files that are older than format 3 are read, and look as they did."""
+    written = bytes.fromhex(
+        "676e737a02000102030405060708090a0b0c0d0e0f64617461646174610b00a3c89b8678bd493d470200"
+        "776f7264776f7264776f7264776f7264776f7264776f7264776f7264776f7264"
+        "77c64c2f"
+    )
+    assert pack(archive()) == written and unpack(written, "f") == archive()
 
 
 def test_what_surrounds_the_payload_is_small() -> None:
@@ -87,6 +110,10 @@ def test_every_cut_is_refused_and_so_is_what_is_added() -> None:
                 ({"block": 0}, "block"),
                 ({"block": 1 << 20}, "block"),
                 ({"extra": 1}, "extra"),
+                ({"initial": 2}, "format 3"),
+                ({"initial": 1}, "initial"),
+                ({"initial": 1 << 40}, "initial"),
+                ({"initial": 2.0}, "initial"),
                 ({"environment": {"a": 1}}, "environment"),
                 ({"environment": dict.fromkeys("abcdefghijk", "")}, "environment"),
                 ({"domain": {"kind": "cube"}}, "unknown domain kind"),
@@ -107,5 +134,7 @@ def test_lengths_and_versions_are_checked() -> None:
         unpack(with_header(b"abc", length=65535), "f")
     with pytest.raises(DataFormatError, match="format 9"):
         unpack(with_header(b"", version=9), "f")
+    with pytest.raises(DataFormatError, match="format 3"):  # which tells its initial words
+        unpack(with_header(deflated(json.dumps(HEADER).encode()), version=BITS_BACK_VERSION), "f")
     with pytest.raises(DataFormatError, match="not a file"):
         unpack(struct.pack("<4s", b"PK\3\4") + bytes(99), "f")

@@ -145,7 +145,7 @@ def test_models_without_latents_and_latents_that_are_codes_are_refused() -> None
 def test_coordinates_come_in_the_order_of_their_activity() -> None:
     z = draw(500, 4) * torch.tensor([0.1, 3.0, 1.0, 0.01]) + 5
     along = directions(z, 3)
-    assert along.names == ("latent 1", "latent 2", "latent 0")
+    assert along.names == ("latent-1", "latent-2", "latent-0")
     assert torch.equal(along.vectors, torch.eye(4, dtype=torch.float64)[[1, 2, 0]])
     assert torch.allclose(along.deviations, z.double().std(0)[[1, 2, 0]])
     assert torch.allclose(along.centre, z.double().mean(0))

@@ -14,6 +14,9 @@ STEPS = 60
 SETTINGS = {
     "nade": ["--hidden", "32"],
     "vae": ["--hidden", "32", "--kl-warmup", "0.5", "--ema", "0.99"],
+    "vqvae": ["--hidden", "8", "--residual", "4", "--codes", "16", "--code-features", "4", "--revive", "0.5"],
+    "vqvae2": ["--hidden", "8", "--residual", "4", "--codes", "16", "--code-features", "4", "--revive", "0.5"],
+    "autoencoder": ["--hidden", "16", "--latent-features", "4"],
     "iwae": ["--hidden", "16", "--latent-features", "4", "--importance-samples", "3"],
     "realnvp": [],
     "ddpm": ["--timesteps", "10"],
@@ -24,6 +27,7 @@ SETTINGS = {
     "conv_nade": ["--features", "8", "--blocks", "1"],
     "pixelcnn": ["--features", "8", "--blocks", "2"],
     "gated_pixelcnn": ["--features", "8"],
+    "multiscale_pixelcnn": ["--features", "8", "--dilations", "1"],
     "pixelrnn": ["--features", "8", "--layers", "1"],
     "pixelcnn_pp": ["--features", "8", "--depth", "1", "--stages", "2", "--mixtures", "3"],
     "nice": [],

@@ -8,7 +8,7 @@ from runs import SETTINGS, command, files, finish, kill_again_and_again
 from genus import registry
 
 QUICK = ("vae", "dcgan")
-CLOSED_FORM = ("histogram", "markov", "joint_table", "full_context", "markov_mesh")
+CLOSED_FORM = ("histogram", "markov", "joint_table", "full_context", "markov_mesh", "ppca")
 
 
 def check_resume(model: str, folder: Path, kills: int) -> None:

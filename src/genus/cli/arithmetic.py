@@ -56,20 +56,21 @@ def main(arguments: list[str]) -> int:
 
     import torch
 
-    from genus.cli.exploring import MOST, data, listed, write
+    from genus.cli.exploring import data, listed, write
     from genus.contract import HasLatents, require
-    from genus.explore import add, difference, encode, members
-    from genus.training import Run
+    from genus.explore import add, difference, members
+    from genus.explore.moves import MOST, encode_items
+    from genus.training import open_run
 
     if not chosen.scale:
         raise SettingsError("--scale: expected at least one number.")
-    run = Run(chosen.run)
+    run = open_run(chosen.run)
     require(run.model, HasLatents, "encode")
     means = []
     for words in (chosen.minus, chosen.plus):
         group = members(words, run.source, run.source.train)
         print(f"{words}: {len(group):,} training items" + (f", the first {MOST} taken" if len(group) > MOST else ""))
-        means.append(encode(run.model, *data(run, group[:MOST], "train")))
+        means.append(encode_items(run.model, run.source.train, group[:MOST]))
     index = _targets(run, chosen)
     x, condition = data(run, index)
     moved = add(run.model, x, difference(*means), chosen.scale, condition)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from genus.training import Run
 
-ABOUT = """Code data without loss, as short as the run's likelihood says.
+DRAWS = 16  # of the ELBO, for each datum
+ABOUT = """Code data without loss, as short as the run's likelihood or bound says.
 
 examples:
   genus compress runs/nade-... pictures.npy             writes pictures.npy.gnsz
@@ -27,7 +28,8 @@ examples:
   genus compress runs/nade-... --split test --limit 1000 --out test.gnsz
   genus decompress runs/nade-... pictures.npy.gnsz      and back, with the same run
 
-Any model with an exact likelihood of discrete data, entry by entry, can do it: nade, markov, histogram, ...
+Any model with an exact likelihood of discrete data, entry by entry, can do it: nade, markov, histogram, ...;
+and models with latents do it by bits-back coding, near to their bound: vae, iwae, ...
 The run is the code book: keep it. docs/compression.md says what is guaranteed."""
 
 
@@ -46,7 +48,7 @@ class CompressFlags:
     out: Path | None = None
     """The file to write (default: FILE.gnsz, or RUN/SPLIT.gnsz)."""
     block: int | None = None
-    """Data worked off side by side (default: 128): more is faster and takes more memory. The file names it."""
+    """Data worked off side by side (default: 128; bits back: 16): more is faster and takes more memory."""
     rivals: bool = True
     """Also print what PNG, WebP, FLAC and xz make of the same data; takes a while for many."""
 
@@ -56,9 +58,9 @@ def main(arguments: list[str]) -> int:
     chosen = flags.parse(CompressFlags, arguments or ["--help"], "genus compress", ABOUT)
 
     from genus.compress import compress
-    from genus.training import Run
+    from genus.training import open_run
 
-    run = Run(chosen.run)
+    run = open_run(chosen.run)
     with flags.warnings_told():
         x, labels = _data(run, chosen)
     out = chosen.out or (run.path / f"{chosen.split}.gnsz" if chosen.file is None else _beside(chosen.file))
@@ -68,7 +70,7 @@ def main(arguments: list[str]) -> int:
     part = out.with_name(f".{out.name}.part")
     part.write_bytes(content)
     part.replace(out)
-    _show(run, x, labels, len(content), chosen.rivals)
+    _show(run, x, labels, content, chosen.rivals)
     print(f"{out}  {len(x):,} data in {seconds:.1f} s")
     return 0
 
@@ -101,34 +103,48 @@ def _data(run: "Run", chosen: CompressFlags) -> tuple["Tensor", "Tensor | None"]
     return x[: chosen.limit], None if labels is None else labels[: chosen.limit]
 
 
-def _show(run: "Run", x: "Tensor", labels: "Tensor | None", size: int, with_rivals: bool) -> None:
+def _show(run: "Run", x: "Tensor", labels: "Tensor | None", content: bytes, with_rivals: bool) -> None:
+    from genus.compress.container import unpack
     from genus.compress.rivals import rivals
     from genus.domain import Discrete
 
-    bits = _information(run, x, labels)
-    rows = {"this file": float(size), "-log2 p(x)": bits / 8}
+    size, words = len(content), unpack(content, "the file").header.initial
+    bits = _information(run, x, labels, 0 if words is None else DRAWS)
+    name, initial = ("-log2 p(x)", 0) if words is None else ("-ELBO", 4 * words)
+    rows = {"this file": float(size)} | ({"of it initial bits": initial} if initial else {}) | {name: bits / 8}
     if with_rivals and isinstance(run.domain, Discrete):
         rows |= rivals(x, run.domain)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "bytes", "bits/dim", "of this file"):
-        table.add_column(name, justify="left" if not name else "right")
-    for name, count in rows.items():
-        table.add_row(name, f"{count:,.0f}", f"{8 * count / x.numel():.4f}", f"{count / size:.3f}")
+    for column in ("", "bytes", "bits/dim", "of this file"):
+        table.add_column(column, justify="left" if not column else "right")
+    for row, count in rows.items():
+        table.add_row(row, f"{count:,.0f}", f"{8 * count / x.numel():.4f}", f"{count / size:.3f}")
     console = Console()
     console.print(table)
-    gap = size - bits / 8
+    gap = size - initial - bits / 8
     share = f" ({100 * gap / (bits / 8):+.2f} %)" if 0 < bits < math.inf else ""
-    console.print(f"gap: {gap:+,.0f} bytes{share} between the file and -log2 p(x)", highlight=False)
+    between = f"the file and {name}"
+    if initial:
+        between = f"the file less its initial bits, {8 * (size - initial) / len(x):,.2f} bits a datum, and {name}"
+    console.print(f"gap: {gap:+,.0f} bytes{share} between {between}", highlight=False, soft_wrap=True)
 
 
-def _information(run: "Run", x: "Tensor", labels: "Tensor | None") -> float:
-    """``-log2 p`` of the data (and of labels that are all alike): by `log_prob`, not by the coder."""
+def _information(run: "Run", x: "Tensor", labels: "Tensor | None", draws: int) -> float:
+    """``-log2 p`` of the data by `log_prob`, or with ``draws`` the mean of so many of -ELBO by `log_weight` (and of
+    labels that are all alike); not by the coder."""
     import torch
 
-    model, nats = run.model, 0.0
+    from genus.prob import noise
+
+    model, nats, generator = run.model, 0.0, noise.stream("compress")
     with torch.no_grad():
-        for index in torch.arange(len(x)).split(256):
+        for index in torch.arange(len(x)).split(256) * max(1, draws):
             label = None if labels is None else labels[index]
-            nats -= float(model.log_prob(x[index], condition=label).double().sum())
+            if draws:
+                q = model.posterior(x[index], label)
+                log_p = model.log_weight(x[index], q.sample(1, generator), q, label)[0] / draws
+            else:
+                log_p = model.log_prob(x[index], condition=label)
+            nats -= float(log_p.double().sum())
     known = 0.0 if labels is None else len(x) * math.log2(model.condition.count)  # type: ignore[union-attr]
     return nats / math.log(2) + known

@@ -17,7 +17,7 @@ class DataFlags:
     """What to look at."""
 
     source: tyro.conf.Positional[str | None] = None
-    """A named source, or the path of a file or folder; none lists the named sources."""
+    """A named source, the path of a file or folder, or run:PATH, the codes of a run; none lists the named sources."""
     out: Path | None = None
     """Where to write the preview picture (default NAME.png in runs/)."""
 
@@ -47,19 +47,25 @@ def _list() -> int:
     console = Console()
     console.print(table)
     console.print("\nor the path of your own: a folder of pictures, meshes or clouds, .npy, .npz, IDX, CSV or .txt")
+    console.print("or the codes of a run, run:PATH", highlight=False)
     return 0
 
 
 def _show(name: str, out: Path | None, options: dict[str, Any]) -> int:
-    from genus.data import data_options, describe, open_source, preview
+    from genus.data import data_options, describe, preview
+    from genus.domain import Pyramid
+    from genus.training import open_data
+    from genus.training.codes import PREFIX
 
-    source = open_source(name, data_options(**options))
+    source = open_data(name, data_options(**options))
     console = Console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for key, value in describe(source).items():
         table.add_row(f"[bold]{key}[/]", escape(value))
     console.print(table)
-    path = out or Path("runs") / f"{Path(name).stem}.png"
+    if isinstance(source.domain, Pyramid):  # has no picture
+        return 0
+    path = out or Path("runs") / f"{Path(name.removeprefix(PREFIX)).stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     preview(source).save(path)
     console.print(f"\npreview: {path}", highlight=False)

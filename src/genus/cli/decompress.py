@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> int:
     from genus.compress import decompress
     from genus.compress.archive import read
     from genus.compress.items import write_items
-    from genus.training import Run
+    from genus.training import open_run
 
-    run = Run(chosen.run)
+    run = open_run(chosen.run)
     ending = ".npy" if run.condition is None else ".npz"
     out = chosen.out or chosen.file.with_name(chosen.file.name + ending)
     if out.suffix != ending:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 from rich.console import Console
 
-from genus import registry
 from genus.cli import flags
 from genus.errors import SettingsError
 
@@ -108,12 +107,12 @@ def _of_run(path: Path, arguments: list[str]) -> int:
     from genus.data import open_source
     from genus.evaluate.against import in_levels
     from genus.report.write import score
-    from genus.training import Run
+    from genus.training import open_run
 
     if not path.exists():
         raise SettingsError(f"{path}: no such file or folder; expected a run, or samples with --against.")
-    run = Run(path)
-    chosen = flags.parse(_flags(registry.get(run.config.model)), arguments, "genus evaluate", ABOUT)
+    run = open_run(path)
+    chosen = flags.parse(_flags(run.model_class), arguments, "genus evaluate", ABOUT)
     basic, given = chosen.basic, flags.given(chosen.source)
     if given and basic.against is None:
         raise SettingsError(f"--{next(iter(given))} is how to read the data of --against; a run has data of its own.")

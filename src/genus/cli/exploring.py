@@ -1,5 +1,6 @@
-"""What interpolate, traverse, arithmetic and edit have in common: whose items, and where the picture goes."""
+"""What the commands that explore have in common: whose items, and where the picture goes."""
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,62 @@ if TYPE_CHECKING:
     from genus.domain import Domain
     from genus.training import Run
 
-MOST = 1000  # training items that are encoded for a mean or for directions
+
+@dataclasses.dataclass(kw_only=True)
+class Whose:
+    """Which data: items of the test split, or pictures of the user's own."""
+
+    items: tuple[int, ...] = ()
+    """Test items (default: random ones)."""
+    picture: tuple[Path, ...] = ()
+    """Your own pictures instead: cut to the square, resized, and greyed where the run's are grey."""
+    picture_label: str | None = None
+    """The label of these pictures, where the run was trained with --conditional."""
+    rows: int = 8
+    """How many random items."""
+    seed: int = 0
+    """Which random items, and what else is drawn."""
+    out: Path | None = None
+    """The picture to write (default: in RUN/explore)."""
+
+    def which(self) -> str:
+        """For the name of a file."""
+        pictures = "-".join(path.stem for path in self.picture[:8])
+        return pictures or "-".join(map(str, self.items[:8])) or f"seed-{self.seed}"
+
+
+def chosen_data(run: "Run", whose: Whose) -> "tuple[Tensor, Tensor | None, str]":
+    """The data, their labels where the run is conditional, and what they are, for a sentence."""
+    if whose.picture and whose.items:
+        raise SettingsError("--items are of the test split, --picture are your own: give one of them.")
+    if whose.picture_label is not None and not whose.picture:
+        raise SettingsError("--picture-label: expected --picture, too; test items have their own labels.")
+    if not whose.picture:
+        index = items(run, whose.items, whose.rows, whose.seed)
+        return *data(run, index), f"test items {listed(index)}"
+
+    from genus.explore import read_own
+
+    x = read_own(whose.picture, run.domain)
+    condition = None
+    if run.condition is not None and whose.picture_label is None:
+        raise SettingsError(f"--picture-label: the run was trained with labels ({run.condition}); give the pictures'.")
+    if whose.picture_label is not None:
+        condition = labels(run, whose.picture_label, len(x), "--picture-label")
+    return x, condition, ", ".join(path.name for path in whose.picture)
+
+
+def labels(run: "Run", name: str, count: int, flag: str) -> "Tensor":
+    """The class of a name, ``count`` times: ``(count,)``."""
+    import torch
+
+    from genus.domain import Label
+
+    if not isinstance(run.condition, Label):
+        raise SettingsError(f"{flag}: the model knows no labels; train it with --conditional.")
+    if name not in run.condition.names:
+        raise SettingsError(f"{flag}: expected one of {', '.join(run.condition.names)}; got {name!r}.")
+    return torch.full((count,), run.condition.names.index(name))
 
 
 def items(run: "Run", chosen: tuple[int, ...], count: int, seed: int, split: str = "test") -> "Tensor":
@@ -50,8 +106,10 @@ def write(run: "Run", rows: "Tensor", out: Path | None, name: str, domain: "Doma
     domain: of the rows, if not the run's own.
     """
     import numpy as np
+    import torch
 
     from genus.domain import Tokens, Vectors
+    from genus.explore.moves import MOST
     from genus.report.pictures import sheet
 
     domain = domain or run.domain
@@ -63,6 +121,7 @@ def write(run: "Run", rows: "Tensor", out: Path | None, name: str, domain: "Doma
         path = path.with_suffix(".npz")
         np.savez_compressed(path, x=rows.cpu().numpy())
     else:
-        real = run.source.train.x[:MOST] if isinstance(domain, Vectors) else None
+        some = run.source.train.first(MOST)
+        real = some.batch(torch.arange(len(some))).x if isinstance(domain, Vectors) else None
         path.write_bytes(sheet(flat, domain, columns=rows.shape[1], real=real))
     print(path)

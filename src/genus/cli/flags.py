@@ -14,26 +14,31 @@ import tyro
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from genus import registry
 from genus.errors import SettingsError
 from genus.settings import schema
 
 
-def optional(name: str, doc: str, fields: dict[str, FieldInfo], defaults: dict[str, Any]) -> type:
+def optional(name: str, doc: str, fields: dict[str, FieldInfo], defaults: dict[str, Any], prefix: str = "") -> type:
     """A dataclass whose fields are those of a pydantic model, each None unless given.
 
     So what the user said can be told from what is a default, while the help still shows
-    the default.
+    the default. prefix: stands before every flag.
     """
     made: list[tuple[str, Any, Any]] = []
     for key, field in fields.items():
         default = defaults.get(key, field.get_default())
         hint = "(optional)" if default is None else f"(default: {_shown(default)})"
         if field.annotation is bool and default is False:  # a plain switch; off, it is not given
-            switch: Any = Annotated[bool, tyro.conf.arg(help=field.description or "")]
+            called = f"{prefix}{key}" if prefix else None
+            switch: Any = Annotated[bool, tyro.conf.arg(name=called, help=field.description or "")]
             made.append((key, switch, dataclasses.field(default=False)))
             continue
-        arg = tyro.conf.arg(help=field.description or "", help_behavior_hint=hint, metavar=_metavar(field.annotation))
+        arg = tyro.conf.arg(
+            name=f"{prefix}{key}" if prefix else None,
+            help=field.description or "",
+            help_behavior_hint=hint,
+            metavar=_metavar(field.annotation),
+        )
         made.append((key, Annotated[field.annotation | None, arg], dataclasses.field(default=None)))  # type: ignore[operator]
     cls = dataclasses.make_dataclass(name, made)
     cls.__doc__ = doc
@@ -59,10 +64,10 @@ def run_and_flags(basic: type, arguments: list[str], command: str, about: str) -
         parse(basic, arguments or ["--help"], f"genus {command}", f"{about} More flags depend on the run's model.")
         raise SettingsError("expected the path of a run folder.")
 
-    from genus.training import Run
+    from genus.training import open_run
 
-    run = Run(folder)
-    chosen = parse(with_sample_options(basic, registry.get(run.config.model)), arguments, f"genus {command}", about)
+    run = open_run(folder)
+    chosen = parse(with_sample_options(basic, run.model_class), arguments, f"genus {command}", about)
     return run, chosen.basic, given(chosen.options)
 
 

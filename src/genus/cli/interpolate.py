@@ -47,11 +47,11 @@ def main(arguments: list[str]) -> int:
     from genus.cli.exploring import data, items, write
     from genus.contract import HasLatents, require
     from genus.explore import interpolate
-    from genus.training import Run
+    from genus.training import open_run
 
     if len(chosen.items) % 2:
         raise SettingsError(f"--items: expected two for each row, from and to; got {len(chosen.items)}.")
-    run = Run(chosen.run)
+    run = open_run(chosen.run)
     require(run.model, HasLatents, "encode")
     index = items(run, chosen.items, 2 * chosen.count, chosen.seed)
     index = index[: len(index) // 2 * 2].view(-1, 2)

@@ -1,4 +1,4 @@
-"""genus train MODEL --data SOURCE"""
+"""genus train MODEL --data SOURCE, genus train FIRST+SECOND --data SOURCE"""
 
 import dataclasses
 import os
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from genus import registry
@@ -17,7 +18,7 @@ class RunFlags:
     """What to train on, for how long, and where to."""
 
     data: str
-    """A named source (`genus data` lists them), or the path of a file or folder."""
+    """A named source (`genus data` lists them), the path of a file or folder, or run:PATH, the codes of a run."""
     out: Path | None = None
     """The run folder; by default runs/MODEL-DATA-HASH, so the same command finds it again."""
     steps: int | None = None
@@ -52,19 +53,20 @@ def main(arguments: list[str]) -> int:
     """Train, and say what to do next."""
     if not arguments or arguments[0].startswith("-"):
         print("usage: genus train MODEL --data SOURCE [--minutes 5 | --steps N] [--recipe paper] [--any-setting VALUE]")
-        print(f"\nMODEL is one of {', '.join(registry.names())}.")
+        print(f"\nMODEL is one of {', '.join(registry.names())};")
+        print("or FIRST+SECOND: two stages, the second of the first's latents (vqvae+gated_pixelcnn, vae+ddpm).")
         print("'genus train MODEL --help' shows every setting; 'genus data' lists the data sources.")
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     name, *rest = arguments
-    chosen = flags_of(name, rest)
-    run_flags, groups = chosen.run, (chosen.model, chosen.training, chosen.source)
+    run_flags, settings = _settings_of_two(name, rest) if "+" in name else _settings_of_one(name, rest)
 
     from genus.training import configure, train
 
     common = {f.name: getattr(run_flags, f.name) for f in dataclasses.fields(run_flags)}
     out, quiet, report, strict = (common.pop(key) for key in ("out", "quiet", "report", "strict"))
-    config = configure(name, common.pop("data"), recipe=chosen.recipe, **common, **flags.given(*groups))
-    run = train(config, out, quiet=quiet, strict=strict)
+    adopted = {"first": common["first"]} if "first" in common else {}
+    config = configure(name, common.pop("data"), **common, **settings)
+    run = train(config, out, quiet=quiet, strict=strict, **adopted)
     if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
         return 0
     if report:
@@ -75,6 +77,67 @@ def main(arguments: list[str]) -> int:
         words = ("sample", "evaluate", "report")
         Console().print("\n".join([f"done: {run.path}", *(f"  genus {w} {run.path}" for w in words)]), highlight=False)
     return 0
+
+
+def _settings_of_one(name: str, arguments: list[str]) -> tuple[RunFlags, dict[str, Any]]:
+    """The flags of the run, and everything else that was given."""
+    chosen = flags_of(name, arguments)
+    return chosen.run, {"recipe": chosen.recipe, **flags.given(chosen.model, chosen.training, chosen.source)}
+
+
+@dataclasses.dataclass
+class StagedFlags(RunFlags):
+    """What to train on, for how long, and where to. Settings of a stage have its name before them."""
+
+    data: str | None = None  # type: ignore[assignment]
+    """A named source (`genus data` lists them), or the path of a file or folder; needed unless --first is given."""
+    steps: int | None = None
+    """Length of both trainings together in steps. At most one of --steps, --epochs and --minutes."""
+    epochs: float | None = None
+    """Length of both trainings together in passes over the training split."""
+    minutes: float | None = None
+    """Length of both trainings together in minutes on this machine."""
+    share: float = 0.5
+    """The first stage's part of --minutes, --steps or --epochs."""
+    first: Path | None = None
+    """A finished run that is the first stage, copied into this one: several second stages can share it."""
+    conditional: bool = False
+    """The second stage models the latents given the label."""
+    recipe: str = "quick"
+    """Published settings of both stages: quick for a laptop, paper as in the papers."""
+
+
+def _settings_of_two(model: str, arguments: list[str]) -> tuple[StagedFlags, dict[str, Any]]:
+    """The same of FIRST+SECOND: each stage's settings, recipe and budget under its name."""
+    from genus.data import DataOptions
+    from genus.recipe import Recipe
+    from genus.settings import schema
+    from genus.training.config import RunConfig
+    from genus.training.stages import BUDGETS, prefixes, stages_of
+
+    names = stages_of(model)
+    source = flags.optional("Data", "Options of the data source.", flags.fields_of(DataOptions), {})
+    made: list[Any] = [("run", StagedFlags), ("source", source, dataclasses.field(default_factory=source))]
+    about = [f"Two stages: {names[0]}, then {names[1]} of its latents."]
+    for name, prefix in zip(names, prefixes(*names), strict=True):
+        cls = registry.get(name)
+        quick = cls.recipes["quick"]
+        own = {key: RunConfig.model_fields[key] for key in BUDGETS}
+        recipe: Any = Literal.__getitem__(tuple(cls.recipes))
+        own["recipe"] = FieldInfo(annotation=recipe, default=None, description="Published settings of this stage.")
+        fields = flags.fields_of(schema(cls)) | flags.fields_of(Recipe, without=("settings", "steps")) | own
+        told = f"Settings, recipe and budget of {name}, the {'first' if len(made) == 2 else 'second'} stage."
+        group = flags.optional(
+            f"Stage{len(made)}", told, fields, {**quick.model_dump(), **quick.settings, "steps": None}, f"{prefix}."
+        )
+        made.append((f"stage{len(made)}", group, dataclasses.field(default_factory=group)))
+        about.append(f"Paper of {name}: {cls.paper}")
+    chosen = flags.parse(
+        dataclasses.make_dataclass("Flags", made), arguments, f"genus train {model}", "\n\n".join(about)
+    )
+    stages = zip(prefixes(*names), (chosen.stage2, chosen.stage3), strict=True)
+    settings = {f"{prefix}.{key}": value for prefix, group in stages for key, value in flags.given(group).items()}
+    return chosen.run, {**flags.given(chosen.source), **settings}
 
 
 def flags_of(name: str, arguments: list[str]) -> Any:

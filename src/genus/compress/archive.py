@@ -16,20 +16,21 @@ import torch
 from torch import Tensor
 
 import genus
-from genus.compress.coder import MOST_LEVELS, USUAL_BLOCK, decode, encode, most_in_block
+from genus.compress import bits_back, coder
 from genus.compress.container import MOST_BYTES, Archive, Header, pack, unpack
-from genus.contract import GenerativeModel, HasConditionals, Likelihood, name_of, refuse, require
+from genus.contract import GenerativeModel, HasConditionals, HasPosterior, name_of, require
 from genus.domain import Label
 from genus.errors import CapabilityError, CheckpointError, DataFormatError, SettingsError
 from genus.training import Run
 
 
 def compress(run: Run, x: Tensor, condition: Tensor | None = None, *, block: int | None = None) -> bytes:
-    """Data ``(N, *domain.shape)`` as the bytes of a file of about ``-log2 p(x)`` bits.
+    """Data ``(N, *domain.shape)`` as the bytes of a file of about ``-log2 p(x)`` bits, or -ELBO for models with
+    a bound (and then, once, the initial bits: `genus.compress.bits_back`).
 
     condition: the labels, for conditional runs; they are kept too, at log2(classes) bits each.
-    block: data worked off side by side (default 128, fewer where data are large); more is faster
-    and takes more memory, and the file is as short. Raises a `CapabilityError` for models that
+    block: data worked off side by side (default 128, 16 with bits back, fewer where data are large); more is
+    faster and takes more memory, and the file is as short. Raises a `CapabilityError` for models that
     cannot, and a ValueError for data that are not of the run's domain.
     """
     model = codable(run.model)
@@ -38,12 +39,17 @@ def compress(run: Run, x: Tensor, condition: Tensor | None = None, *, block: int
         raise ValueError("expected at least one datum to compress; got none.")
     if x.numel() * model.domain.dtype.itemsize > MOST_BYTES:
         raise SettingsError(f"{x.numel():,} entries are more than one file holds; give --limit, and several files.")
-    most = most_in_block(model)
-    block = min(USUAL_BLOCK, most) if block is None else block
+    usual, most = _blocks(model)
+    block = usual if block is None else block
     if not 1 <= block <= most:
         raise SettingsError(f"block: expected 1..{most} data of {model.domain}; got {block}.")
-    payload = encode(model, x, _labels(model, condition, len(x)), block=block)
-    header = Header(count=len(x), block=block, domain=_plain(model.domain.to_json()), environment=environment())
+    labels, initial = _labels(model, condition, len(x)), None
+    if isinstance(model, HasConditionals):
+        payload = coder.encode(model, x, labels, block=block)
+    else:
+        payload, initial = bits_back.encode(model, x, labels, block=block)
+    domain = _plain(model.domain.to_json())
+    header = Header(count=len(x), block=block, domain=domain, environment=environment(), initial=initial)
     return pack(Archive(identity(run), digest(x, condition), header, payload))
 
 
@@ -62,7 +68,7 @@ def decompress(run: Run, content: bytes, where: str = "the file") -> tuple[Tenso
             f"{where}: compressed with another model than that of {run.path}: the weights or the settings differ "
             "(did training go on?)."
         )
-    if archive.header.block > most_in_block(model):
+    if archive.header.block > _blocks(model)[1]:
         raise DataFormatError(f"{where}: blocks of {archive.header.block} are too large for {model.domain}.")
     there, here = archive.header.environment, environment()
     changed = ", ".join(
@@ -72,7 +78,7 @@ def decompress(run: Run, content: bytes, where: str = "the file") -> tuple[Tenso
         warnings.warn(f"{where} was written elsewhere ({changed}); it may not decode here.", stacklevel=2)
     reason = f"{changed}: decode it where it was made" if changed else "the payload was made for other data"
     try:
-        x, condition = decode(model, archive.payload, archive.header.count, block=archive.header.block)
+        x, condition = _decode(model, archive)
     except DataFormatError as error:
         raise DataFormatError(f"{where}: cannot be decoded: {error} ({reason}).") from None
     if digest(x, condition) != archive.data:
@@ -82,17 +88,14 @@ def decompress(run: Run, content: bytes, where: str = "the file") -> tuple[Tenso
 
 def codable(model: GenerativeModel) -> GenerativeModel:
     """The model, if it can code data without loss; else a `CapabilityError` in one sentence."""
-    if model.likelihood is Likelihood.BOUND and model.domain.discrete and not isinstance(model, HasConditionals):
-        able = refuse(type(model), "HasConditionals", "compress").rpartition("Models that can: ")[2]
-        raise CapabilityError(
-            f"{name_of(model)} cannot compress: its likelihood is a bound, which takes bits-back coding, and genus "
-            f"has none yet. Models that can: {able}"
-        )
-    require(model, HasConditionals, "compress")
-    if model.domain.levels is None or model.domain.levels > MOST_LEVELS:
-        raise CapabilityError(f"only data of at most {MOST_LEVELS:,} levels can be coded; got {model.domain}.")
+    if not isinstance(model, HasPosterior):
+        require(model, HasConditionals, "compress")
+    if model.domain.levels is None or model.domain.levels > coder.MOST_LEVELS:
+        raise CapabilityError(f"only data of at most {coder.MOST_LEVELS:,} levels can be coded; got {model.domain}.")
     if model.condition is not None and not isinstance(model.condition, Label):
         raise CapabilityError(f"only labels can be coded as a condition; {name_of(model)} has {model.condition}.")
+    if not isinstance(model, HasConditionals):
+        bits_back.check(model)
     return model
 
 
@@ -132,6 +135,23 @@ def read(path: Path) -> bytes:
     if path.stat().st_size > 2 * MOST_BYTES:
         raise DataFormatError(f"{path}: {path.stat().st_size:,} bytes are more than genus compress writes.")
     return path.read_bytes()
+
+
+def _blocks(model: GenerativeModel) -> tuple[int, int]:
+    """How many data stand side by side: usually, and at most."""
+    by = coder if isinstance(model, HasConditionals) else bits_back
+    most = by.most_in_block(model)
+    return min(by.USUAL_BLOCK, most), most
+
+
+def _decode(model: GenerativeModel, archive: Archive) -> tuple[Tensor, Tensor | None]:
+    """The payload by the coding of the file, if it is that of the model."""
+    header = archive.header
+    if isinstance(model, HasConditionals) != (header.initial is None):
+        raise DataFormatError(f"{name_of(model)} codes in another way than the file")
+    if header.initial is None:
+        return coder.decode(model, archive.payload, header.count, block=header.block)
+    return bits_back.decode(model, archive.payload, header.count, block=header.block, initial=header.initial)
 
 
 def _labels(model: GenerativeModel, condition: Tensor | None, count: int) -> Tensor | None:

@@ -6,8 +6,11 @@
     8          the data: a BLAKE2b digest, checked after decoding
     2          length of the header
     ...        header: JSON, deflated with a dictionary of what usually stands in it, some 20 bytes
-    ...        payload: the words of the range coder
+    ...        payload: words of 4 bytes, of the range coder (version 2) or of a stack (version 3)
     4          CRC-32 of all before it
+
+The versions are two codings of one layout: what the range coder wrote is still version 2, as ever, and what
+bits-back coding wrote is version 3, whose header tells the number of initial words.
 
 All numbers are little endian. What surrounds the payload is 50 bytes or so: a file of few pictures
 should not be mostly header.
@@ -27,12 +30,13 @@ from genus.domain import Domain
 from genus.errors import DataFormatError
 from genus.settings import explain
 
-MAGIC, VERSION = b"gnsz", 2
+MAGIC, VERSION, BITS_BACK_VERSION = b"gnsz", 2, 3
 FRONT = struct.Struct("<4sB16s8sH")
 CHECKSUM = struct.Struct("<I")
 LARGEST_HEADER = 4096  # bytes, inflated
 MOST_ITEMS = 1 << 32
 MOST_BYTES = 4 << 30  # of decoded data
+MOST_INITIAL = 1 << 28  # initial words: 1 GiB
 USUAL = (  # part of the format: another dictionary is another version
     b'"domain":{"kind":"tokens","length":64,"levels":27,"names":["a","b","c"]},'
     b'"domain":{"kind":"waveform","length":1024,"rate":8000,"levels":256},'
@@ -43,7 +47,8 @@ USUAL = (  # part of the format: another dictionary is another version
 
 
 class Header(BaseModel):
-    """What the decoder needs to know besides the model."""
+    """What the decoder needs to know besides the model. initial: how many words of the payload were there before
+    the data (bits-back coding); None for the range coder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -51,6 +56,7 @@ class Header(BaseModel):
     block: int = Field(ge=1, le=LARGEST_BLOCK)
     domain: dict[str, Any]
     environment: dict[str, str] = Field(max_length=8)
+    initial: int | None = Field(default=None, ge=2, le=MOST_INITIAL)
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,11 @@ class Archive:
 
 def pack(archive: Archive) -> bytes:
     """The bytes of a file."""
-    text = json.dumps(archive.header.model_dump(), separators=(",", ":")).encode()
+    text = json.dumps(archive.header.model_dump(exclude_none=True), separators=(",", ":")).encode()
     deflate = zlib.compressobj(9, wbits=-15, zdict=USUAL)
     header = deflate.compress(text) + deflate.flush()
-    front = FRONT.pack(MAGIC, VERSION, archive.model, archive.data, len(header))
+    version = VERSION if archive.header.initial is None else BITS_BACK_VERSION
+    front = FRONT.pack(MAGIC, version, archive.model, archive.data, len(header))
     content = front + header + archive.payload
     return content + CHECKSUM.pack(zlib.crc32(content))
 
@@ -85,12 +92,16 @@ def unpack(content: bytes, where: str) -> Archive:
     _, version, model, data, length = FRONT.unpack_from(content)
     if zlib.crc32(content[: -CHECKSUM.size]) != CHECKSUM.unpack(content[-CHECKSUM.size :])[0]:
         raise DataFormatError(f"{where}: damaged: its checksum does not match, it was cut or changed.")
-    if version != VERSION:
-        raise DataFormatError(f"{where}: format {version}; this genus reads format {VERSION}. Another genus wrote it.")
+    if version not in (VERSION, BITS_BACK_VERSION):
+        known = f"{VERSION} and {BITS_BACK_VERSION}"
+        raise DataFormatError(f"{where}: format {version}; this genus reads formats {known}. Another genus wrote it.")
     body = content[FRONT.size : -CHECKSUM.size]
     if length > len(body):
         raise DataFormatError(f"{where}: the header claims {length:,} bytes; the file holds {len(body):,}.")
-    return Archive(model, data, _header(body[:length], where), body[length:])
+    header = _header(body[:length], where)
+    if (header.initial is not None) != (version == BITS_BACK_VERSION):
+        raise DataFormatError(f"{where}: the header: initial words are of format {BITS_BACK_VERSION} only.")
+    return Archive(model, data, header, body[length:])
 
 
 def _header(packed: bytes, where: str) -> Header:

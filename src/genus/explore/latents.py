@@ -4,31 +4,36 @@ Latents are taken flat, ``(B, L)``, whatever their shape; the arithmetic is done
 handed to the model in its own dtype. What comes back is data in the domain's own terms.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from genus.contract import GenerativeModel, HasLatents, name_of, require
+from genus.contract import GenerativeModel, HasLatents, HasPosterior, name_of, require
+from genus.domain import Vectors
+from genus.errors import CapabilityError
+from genus.explore.directions import Directions
+from genus.prob import gaussian, noise
 
 Method = Literal["spherical", "linear"]
 AT_ONCE = 64  # data that are encoded or decoded together
-SMALL = 64  # latents of up to so many numbers are moved one number at a time
 PARALLEL = 1e-6  # ends whose angle has a smaller sine lie on one line
+TAIL = 0.01  # of a law that lies outside its range, at either end
 
 
-def encode(model: GenerativeModel, x: Tensor, condition: Tensor | None = None) -> Tensor:
+def encode(model: GenerativeModel, x: Tensor, condition: Tensor | None = None, *, codes: bool = False) -> Tensor:
     """The latents of ``x``, ``(B, *latent shape)``, some data at a time.
 
-    Raises `CapabilityError` for a model without latents, ValueError for latents that are codes.
+    Raises `CapabilityError` for a model without latents, ValueError for latents that are codes unless ``codes``.
     """
     require(model, HasLatents, "encode")
     z = torch.cat(
         [model.encode(part, condition=labels).detach() for part, labels in _blocks(x, condition, model.device)]
     )
-    if not z.is_floating_point():
+    if not (z.is_floating_point() or codes):
         raise ValueError(
-            f"the latents of {name_of(model)} are codes ({z.dtype}): there is nothing between two of them."
+            f"the latents of {name_of(model)} are codes ({z.dtype}): there is nothing between two of them, and no "
+            "direction to move them in; genus reconstruct shows what they keep."
         )
     return z
 
@@ -39,6 +44,11 @@ def decode(model: GenerativeModel, z: Tensor, condition: Tensor | None = None) -
     return torch.cat(
         [model.decode(part, condition=labels).detach() for part, labels in _blocks(z, condition, model.device)]
     )
+
+
+def reconstruct(model: GenerativeModel, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    """What the latents keep of data: ``decode(encode(x))``, of ``x``'s shape. Latents may be codes."""
+    return decode(model, encode(model, x, condition, codes=True), condition)
 
 
 def _blocks(x: Tensor, condition: Tensor | None, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
@@ -109,45 +119,6 @@ def _arc(a: Tensor, b: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 # -- traversal --------------------------------------------------------------------------
 
 
-class Directions(NamedTuple):
-    """Ways to move in the latents, the most active first.
-
-    vectors: ``(k, L)``, of length 1. deviations: ``(k,)``, of encoded data along each.
-    centre: ``(L,)``, the mean of encoded data. names: what each is.
-    """
-
-    vectors: Tensor
-    deviations: Tensor
-    centre: Tensor
-    names: tuple[str, ...]
-
-
-def directions(z: Tensor, count: int, *, small: int = SMALL) -> Directions:
-    """The ``count`` directions in which encoded data ``(N, *latent shape)`` vary most.
-
-    Of latents of up to ``small`` numbers, the numbers themselves (a VAE's units); of larger ones
-    (a flow's), the principal directions, their largest entry positive.
-    """
-    z = z.flatten(1).double()
-    if len(z) < 2 or count < 1:
-        raise ValueError(f"expected two data or more and one direction or more; got {len(z)} and {count}.")
-    centre, size = z.mean(0), z.shape[1]
-    if size <= small:
-        deviation = z.std(0)
-        order = deviation.argsort(descending=True, stable=True)[:count]
-        vectors = torch.eye(size, dtype=z.dtype, device=z.device)[order]
-        return Directions(vectors, deviation[order], centre, tuple(f"latent {k}" for k in order.tolist()))
-    # The left factor of the singular value decomposition, from the products of N data: N may be far below L.
-    away = z - centre
-    squares, mixing = torch.linalg.eigh(away @ away.T)
-    count = min(count, len(z) - 1)
-    squares, mixing = squares.flip(0)[:count], mixing.flip(1)[:, :count]
-    vectors = torch.nn.functional.normalize(mixing.T @ away, dim=1)
-    vectors = vectors * vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
-    deviations = (squares.clamp(min=0) / (len(z) - 1)).sqrt()
-    return Directions(vectors, deviations, centre, tuple(f"principal direction {k + 1}" for k in range(count)))
-
-
 def traverse(
     model: GenerativeModel,
     z: Tensor,
@@ -166,9 +137,73 @@ def traverse(
         raise ValueError(f"steps: expected at least 1; got {steps}.")
     t = torch.linspace(-reach, reach, steps, dtype=torch.float64, device=z.device)
     moves = t.view(1, -1, 1) * (along.deviations.unsqueeze(1) * along.vectors).unsqueeze(1)  # (k, steps, L)
-    moved = (z.flatten().double() + moves).to(z.dtype).unflatten(2, z.shape)
-    labels = None if condition is None else condition.expand(len(moved) * steps, *condition.shape)
-    return decode(model, moved.flatten(0, 1), labels).unflatten(0, (len(moved), steps))
+    return _decode_rows(model, z, moves, condition)
+
+
+def sweep(
+    model: GenerativeModel, z: Tensor, along: Directions, to: Tensor, *, condition: Tensor | None = None
+) -> Tensor:
+    """One latent with its coordinate along each direction set to the values ``to``, ``(k, steps)``, in turn:
+    data ``(k, steps, *shape)``."""
+    moves = (to - _coordinates(z, along).unsqueeze(1)).unsqueeze(2) * along.vectors.unsqueeze(1)
+    return _decode_rows(model, z, moves, condition)
+
+
+def plane(
+    model: GenerativeModel, z: Tensor, along: Directions, to: Tensor, *, condition: Tensor | None = None
+) -> Tensor:
+    """The plane of two directions through one latent: data ``(steps, steps, *shape)``.
+
+    The coordinate along the first direction is ``to[0]`` from left to right, along the second ``to[1]``
+    from top to bottom; what stands at right angles to both stays as it is in ``z``.
+    """
+    if len(along.vectors) != 2 or abs(float(along.vectors[0] @ along.vectors[1])) > PARALLEL:
+        raise ValueError(f"a plane needs two directions at right angles; got {', '.join(along.names)}.")
+    across, down = to - _coordinates(z, along).unsqueeze(1)
+    moves = across.view(1, -1, 1) * along.vectors[0] + down.view(-1, 1, 1) * along.vectors[1]
+    return _decode_rows(model, z, moves, condition)
+
+
+def _coordinates(z: Tensor, along: Directions) -> Tensor:
+    return along.vectors @ z.flatten().double()
+
+
+def _decode_rows(model: GenerativeModel, z: Tensor, moves: Tensor, condition: Tensor | None) -> Tensor:
+    """One latent moved by ``(rows, steps, L)``, decoded: ``(rows, steps, *shape)``."""
+    moved = (z.flatten().double() + moves).to(z.dtype).flatten(0, 1).unflatten(1, z.shape)
+    labels = None if condition is None else condition.expand(len(moved), *condition.shape)
+    return decode(model, moved, labels).unflatten(0, moves.shape[:2])
+
+
+def quantiles(model: GenerativeModel, z: Tensor, along: Directions, count: int) -> tuple[Tensor, str]:
+    """Coordinates along each direction, ``(k, count)``, from the 1 % to the 99 % quantile of a law, evenly in
+    probability (Kingma & Welling 2014, figure 4), and which law that is.
+
+    It is the prior where that is standard normal, as it then is along every direction; else that of the
+    encoded data ``z``.
+    """
+    if count < 2:
+        raise ValueError(f"steps: expected at least 2, the two ends of the range; got {count}.")
+    probability = torch.linspace(TAIL, 1 - TAIL, count, dtype=torch.float64, device=z.device)
+    if has_standard_prior(model):
+        return torch.special.ndtri(probability).expand(len(along.vectors), -1), "the prior"
+    return (z.flatten(1).double() @ along.vectors.T).quantile(probability, 0).T, "the encoded data"
+
+
+def has_standard_prior(model: GenerativeModel) -> bool:
+    """Whether p(z) is standard normal; seen from its values at a few places, as a prior may be learned."""
+    if not (isinstance(model, HasPosterior) and isinstance(model.latent_domain, Vectors)):
+        return False
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    z = noise.normal((8, model.latent_domain.features), noise.stream("explore", "prior"), model.device, dtype)
+    of = model.condition
+    labels = None if of is None else torch.zeros((len(z), *of.shape), dtype=of.dtype, device=model.device)
+    try:
+        given = model.log_prior(z, labels)
+    except CapabilityError:  # no prior at all, or one without a likelihood
+        return False
+    expected = gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1)
+    return torch.allclose(given.to(expected), expected, rtol=1e-4)
 
 
 # -- arithmetic -------------------------------------------------------------------------
@@ -186,8 +221,14 @@ def add(
 
     At scale 0 it is decode(encode(x)): the datum itself where the model is invertible.
     """
-    z = encode(model, x, condition)
+    return shift(model, encode(model, x, condition), move, scales, condition)
+
+
+def shift(
+    model: GenerativeModel, z: Tensor, move: Tensor, scales: tuple[float, ...], condition: Tensor | None = None
+) -> Tensor:
+    """The same from latents ``(B, *latent shape)``; ``condition`` is what they are decoded with."""
     factor = torch.tensor(scales, dtype=torch.float64, device=z.device).view(1, -1, *[1] * move.ndim)
     moved = (z.double().unsqueeze(1) + factor * move.to(z.device)).to(z.dtype)
     labels = None if condition is None else condition.repeat_interleave(len(scales), 0)
-    return decode(model, moved.flatten(0, 1), labels).unflatten(0, (len(x), len(scales)))
+    return decode(model, moved.flatten(0, 1), labels).unflatten(0, (len(z), len(scales)))

@@ -41,6 +41,11 @@ def part_of(part: int, parts: int) -> Iterator[None]:
         _PART.reset(token)
 
 
+def part() -> tuple[int, int]:
+    """Which slice of a larger batch the batch at hand is, ``(part, parts)``: see `part_of`."""
+    return _PART.get()
+
+
 def _sliced(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:
     part, parts = _PART.get()
     if parts == 1 or not shape:

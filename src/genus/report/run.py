@@ -10,6 +10,7 @@ from genus.domain import Domain, Grid, Points, Vectors
 from genus.evaluate.memorisation import Neighbours, verdict
 from genus.evaluate.score import Row, Score, Scorecard, format, number
 from genus.report import page as html
+from genus.report.diagnosis import Section, section_elements
 from genus.report.pictures import pairs, sheet
 from genus.report.plots import Metrics, curves, svg_of, warnings_of
 from genus.report.table import tabulate
@@ -33,7 +34,7 @@ class RunReport:
     metrics: records ``{"step": 100, "train/loss": ..., "validation/loss": ...}``.
     neighbours: by what was looked up, as `genus.evaluate.memorisation.neighbours` gives.
     training_seconds: what training took. extras: (caption, data) of more sheets, such as
-    interpolations. notes: sentences printed under the title.
+    interpolations. notes: sentences printed under the title. diagnosis: of models with a posterior.
     """
 
     title: str
@@ -47,6 +48,7 @@ class RunReport:
     training_seconds: float | None = None
     extras: Sequence[tuple[str, Tensor]] = ()
     notes: Sequence[str] = ()
+    diagnosis: Section | None = None
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -77,6 +79,7 @@ def run_page(report: RunReport) -> str:
         html.Heading("Scores"),
         html.Scores(tabulate(report.rows), open=True),
     ]
+    elements += section_elements(report.diagnosis, report.domain)
     elements += neighbour_elements(report)
     for caption, data in report.extras:
         elements += [html.Heading(caption, 3), figure(data, report.domain, caption)]

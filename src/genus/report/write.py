@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from genus.errors import SettingsError
 from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.memorisation import neighbours
 from genus.evaluate.scorecard import draw
+from genus.report.diagnosis import section_of
 from genus.report.pictures import sheet
 from genus.report.run import RunReport, run_page
 from genus.report.sound import wav
@@ -41,7 +43,7 @@ def score(
         )
     if run.condition is not None and source.condition != run.condition:
         raise SettingsError(f"{run.path} was trained with {run.condition}; {source.name} has {source.condition}.")
-    card = evaluate(run.model, source, name=name, **settings)
+    card = evaluate(run.model, source, name=name or run.config.model, **settings)
     if out is None:
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", source.name).strip("-.")
         out = run.path / ("scores.json" if against is None else f"scores-against-{slug}.json")
@@ -72,8 +74,10 @@ def write_run_report(run: Run, **settings: Any) -> Path:
     """Score a run and write its ``report.html``; returns the path."""
     card = score(run, **settings)
     path = run.path / "report.html"
-    page = run_page(report_of(run, card, seed=settings.get("seed", 0), options=settings.get("options")))
-    path.write_text(page, encoding="utf-8")
+    seed = settings.get("seed", 0)
+    report = report_of(run, card, seed=seed, options=settings.get("options"))
+    found = section_of(run.model, run.source.splits[card.split], seed)
+    path.write_text(run_page(replace(report, diagnosis=found)), encoding="utf-8")
     return path
 
 

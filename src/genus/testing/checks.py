@@ -25,6 +25,7 @@ from genus.contract import (
     HasConditionals,
     HasLatents,
     HasLogProb,
+    HasPosterior,
     IsConditional,
     IsEditable,
     Likelihood,
@@ -36,6 +37,7 @@ from genus.domain import Discrete, Domain, Vectors
 from genus.errors import CapabilityError, SettingsError, brief
 from genus.prob import gaussian, noise
 from genus.prob.noise import stream
+from genus.prob.posterior import Certain, DiagonalNormal
 from genus.recipe import Recipe
 from genus.testing import oracles
 from genus.testing.statistics import LARGEST_Z, CheckError, constant_noise, require, z_of_counts, z_of_mean
@@ -94,6 +96,10 @@ def checks_for(subject: Subject) -> Iterator[Check]:
             yield check_condition_changes_the_law
     if issubclass(cls, HasLatents):
         yield check_latents
+    if issubclass(cls, HasPosterior):
+        yield check_posterior
+        if isinstance(domain, Discrete) and domain.levels**domain.num_dims <= 100:
+            yield check_law_given
     if issubclass(cls, IsEditable):
         yield check_edit
     if issubclass(cls, HasConditionals):
@@ -113,7 +119,7 @@ def checks_for(subject: Subject) -> Iterator[Check]:
             yield check_total_density
             if kind is Likelihood.EXACT:
                 yield check_samples_follow_density
-                if issubclass(cls, HasLatents):
+                if issubclass(cls, HasLatents) and not issubclass(cls, HasPosterior):
                     yield check_change_of_variables
 
 
@@ -497,8 +503,59 @@ def check_latents(subject: Subject) -> None:
     )
     require(x.dtype == subject.domain.dtype, f"decoded data: expected dtype {subject.domain.dtype}; got {x.dtype}.")
     within(subject.domain, x)
-    if isinstance(model, HasLogProb) and model.likelihood is Likelihood.EXACT:
+    invertible = isinstance(model, HasLogProb) and model.likelihood is Likelihood.EXACT
+    if invertible and not isinstance(model, HasPosterior):
         close(x.double(), batch.x.double(), "an invertible model does not give its data back", 1e-3)
+
+
+def check_posterior(subject: Subject) -> None:
+    """Draws from q(z|x) are latents, and as likely as its log_prob says: certain codes have log q = 0, a diagonal
+    normal law's mean log q is minus its entropy."""
+    model, batch, draws = subject.make(), subject.batch(8), 512
+    assert isinstance(model, HasPosterior)
+    with torch.no_grad():
+        q = model.posterior(batch.x, batch.condition)
+        z = q.sample(draws, stream("posterior"))
+        log_q = q.log_prob(z)
+    latents = (draws, 8, *model.latent_domain.shape)
+    require(tuple(z.shape) == latents, f"draws of latents: expected shape {latents}; got {tuple(z.shape)}.")
+    within(model.latent_domain, z.flatten(0, 1))
+    require(tuple(log_q.shape) == latents[:2], f"log q: expected shape {latents[:2]}; got {tuple(log_q.shape)}.")
+    if isinstance(q, DiagonalNormal):
+        entropy = 0.5 * (q.log_var.double() + math.log(2 * math.pi * math.e)).sum(1)
+        score = z_of_mean((log_q.double() + entropy).mean(1), 0.0)
+        require(abs(score) < LARGEST_Z, f"the mean of log q over its draws is not minus its entropy (z={score:.1f}).")
+    elif isinstance(q, Certain):
+        require(not log_q.any(), "certain latents: expected log q = 0.")
+
+
+def check_law_given(subject: Subject) -> None:
+    """p(x|z) sums to one over all states and is what `generate` draws from; p(x|z) p(z) / q(z|x), averaged over
+    draws from q, sums to no more than one."""
+    assert isinstance(subject.domain, Discrete)
+    model, states, draws = subject.make(), oracles.all_states(subject.domain), 4096
+    assert isinstance(model, HasPosterior)
+    if model.law_likelihood is Likelihood.NONE:
+        return
+    labels = subject.labels(3)
+    for instance, largest in ((copy.deepcopy(model).double(), 1e-12), (model, 1e-6)):
+        with torch.no_grad():
+            z = instance.posterior(subject.batch(3).x, labels).sample(1, stream("given"))[0]
+        for row in range(len(z)):
+            of_all = None if labels is None else labels[row].expand(len(states))
+            with torch.no_grad():
+                p = instance.log_given(states, z[row].expand(len(states), *z[row].shape), of_all).double().exp()
+            require(abs(float(p.sum()) - 1) < largest, f"p(x|z) sums to {float(p.sum()):.13f}, not 1 (to {largest:g}).")
+    of_draws = None if labels is None else labels[-1].expand(draws)
+    with torch.no_grad():
+        x = model.generate(z[-1].expand(draws, *z[-1].shape), of_draws, stream("generate"))
+        counts = torch.bincount(oracles.state_index(x, subject.domain), minlength=len(states))
+        q = model.posterior(states, of_all)
+        weights = model.log_weight(states, q.sample(64, stream("weights")), q, of_all).double().exp()
+    score = z_of_counts(counts, p)
+    require(score < LARGEST_Z, f"generate does not draw from p(x|z) (chi-square z={score:.1f}).")
+    score, mean = z_of_mean(weights.sum(1), 1.0), float(weights.sum(1).mean())
+    require(score < LARGEST_Z, f"the weights of all states sum to {mean:.4f}, above 1 (z={score:.1f}).")
 
 
 def check_condition_is_asked_for(subject: Subject) -> None:

@@ -21,6 +21,7 @@ from genus.contract import (
     HasConditionals,
     HasLatents,
     HasLogProb,
+    HasPosterior,
     IsConditional,
     IsEditable,
     Likelihood,
@@ -33,6 +34,7 @@ from genus.contract import (
 )
 from genus.domain import Domain, Grid, Label, Vectors
 from genus.prob import discretized_logistic, gaussian, noise
+from genus.prob.posterior import DiagonalNormal
 from genus.recipe import Recipe
 from genus.testing import checks
 from genus.testing.subjects import LABELS, Subject
@@ -322,6 +324,72 @@ class Counted(Toy, HasLogProb, FitsInClosedForm):
         """Every entry on its own."""
         check_condition(self, condition, count)
         return noise.bernoulli(self.frequency.expand(count, *self.domain.shape), generator).to(self.domain.dtype)
+
+
+class Blend(Toy, HasPosterior):
+    """One normal latent moves the logits of all entries; q is linear in the entries."""
+
+    domains = (Grid,)
+
+    def __init__(self, domain: Grid, condition: Label | None = None):
+        super().__init__(domain, condition)
+        self.encoder = nn.Linear(domain.num_dims, 2)
+        self.decoder = nn.Linear(1, domain.num_dims)
+
+    @classmethod
+    def refuses(cls, domain: Domain) -> str | None:
+        """Two levels only."""
+        return super().refuses(domain) or (None if domain.levels == 2 else "the blend is for two levels.")
+
+    @property
+    def latent_domain(self) -> Vectors:
+        """One real number."""
+        return Vectors(1)
+
+    @property
+    def law_likelihood(self) -> Likelihood:
+        """Independent entries."""
+        return Likelihood.EXACT
+
+    def posterior(self, x: Tensor, condition: Tensor | None = None) -> DiagonalNormal:
+        """Mean and log-variance."""
+        return DiagonalNormal(*self.encoder(x.flatten(1).to(self.encoder.weight.dtype)).chunk(2, 1))
+
+    def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Standard normal."""
+        return gaussian.log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(1)
+
+    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The sum over entries."""
+        logits = self.decoder(z)
+        return -F.binary_cross_entropy_with_logits(logits, x.flatten(1).to(z.dtype), reduction="none").sum(1)
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Entry by entry."""
+        x = noise.bernoulli(self.decoder(z).sigmoid(), generator)
+        return x.view(len(z), *self.domain.shape).to(self.domain.dtype)
+
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """The negative ELBO, by one draw."""
+        q = self.posterior(batch.x)
+        return {"loss": -self.log_weight(batch.x, q.sample(1, generator), q)[0]}
+
+    def sample(
+        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The latent, then the entries."""
+        check_condition(self, condition, count)
+        return self.generate(noise.normal((count, 1), generator), None, generator)
+
+    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """The posterior's mean."""
+        self.domain.check(x)
+        return self.posterior(x).mean
+
+    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """The more likely level."""
+        return (self.decoder(z) > 0).view(len(z), *self.domain.shape).to(self.domain.dtype)
 
 
 # -- mutants --------------------------------------------------------------------------------
@@ -703,6 +771,34 @@ class DrawsForThePart(Switch):
         return {"loss": -self.log_prob(batch.x, condition=batch.condition, num_samples=3, generator=generator)}
 
 
+class ForgetsAnEntry(Blend):
+    """Its law given z leaves out the last entry."""
+
+    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        logits, flat = self.decoder(z)[:, :-1], x.flatten(1)[:, :-1].to(z.dtype)
+        return -F.binary_cross_entropy_with_logits(logits, flat, reduction="none").sum(1)
+
+
+class GeneratesAnotherLaw(Blend):
+    """Draws given z at half the temperature."""
+
+    def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        x = noise.bernoulli((2 * self.decoder(z)).sigmoid(), generator)
+        return x.view(len(z), *self.domain.shape).to(self.domain.dtype)
+
+
+class MistakesItsWidth(Blend):
+    """Draws latents with the variance for the standard deviation."""
+
+    def posterior(self, x: Tensor, condition: Tensor | None = None) -> DiagonalNormal:
+        class Wide(DiagonalNormal):
+            def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+                return DiagonalNormal(self.mean, 2 * self.log_var).sample(count, generator)
+
+        q = super().posterior(x)
+        return Wide(q.mean, q.log_var)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A broken subject, its healthy twin, and the check that tells them apart."""
@@ -722,7 +818,7 @@ def _mutant(
     return Mutant(Subject(broken, domain, condition), Subject(healthy, domain, condition), check)
 
 
-HEALTHY: tuple[type[GenerativeModel], ...] = (Chain, Affine, Switch, Bins, Counted)
+HEALTHY: tuple[type[GenerativeModel], ...] = (Chain, Affine, Switch, Bins, Counted, Blend)
 
 MUTANTS: tuple[Mutant, ...] = (
     _mutant(LeakyMask, Chain, checks.check_total_mass),
@@ -770,4 +866,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(FitsNothing, Counted, checks.check_fit),
     _mutant(FitsAgainAndAgain, Counted, checks.check_fit),
     _mutant(ClaimsWithoutSigning, Chain, checks.check_refusals),
+    _mutant(ForgetsAnEntry, Blend, checks.check_law_given),
+    _mutant(GeneratesAnotherLaw, Blend, checks.check_law_given),
+    _mutant(MistakesItsWidth, Blend, checks.check_posterior),
 )

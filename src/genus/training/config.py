@@ -6,6 +6,7 @@ model is a registry key, its settings are checked against the constructor's sign
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from genus import __version__, registry
 from genus.contract import GenerativeModel, name_of
-from genus.data import DataOptions, data_options, open_source
+from genus.data import DataOptions, data_options
+from genus.domain import Domain
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.recipe import Recipe
 from genus.settings import explain, schema, validate
+from genus.training.codes import open_data
 from genus.training.documents import read_document
 
 INCIDENTAL = {"genus", "checkpoint_seconds", "tensorboard", "workers", "accumulate"}
@@ -81,14 +84,16 @@ def configure(
     tensorboard: bool = False,
     workers: int = 0,
     accumulate: int = 1,
+    domain: Domain | None = None,
     **overrides: Any,
 ) -> RunConfig:
     """Build a configuration from a model, a data source and any flat overrides.
 
     Each override belongs to the data options, to the recipe or to the model's settings,
     by its name. A recipe named ``quick-vectors`` stands in for ``quick`` on that kind of
-    domain. Raises `SettingsError` for names that belong to none, and for more than one of
-    steps, epochs and minutes.
+    domain; ``domain`` says of which kind the data are where they are not there yet (codes of
+    a stage to come). Raises `SettingsError` for names that belong to none, and for more than
+    one of steps, epochs and minutes.
     """
     cls = registry.get(model)
     if sum(budget is not None for budget in (steps, epochs, minutes)) > 1:
@@ -100,7 +105,7 @@ def configure(
         raise SettingsError(f"{model}: unknown setting {min(unknown)!r}; expected one of {known}.")
     settings, training, reading = ({k: v for k, v in overrides.items() if k in home} for home in homes)
     options = data_options(**reading)
-    recipe = _recipe_name(cls, recipe, data, options)
+    recipe = _recipe_name(cls, recipe, lambda: domain or open_data(data, options).domain)
     chosen = cls.recipes[recipe]
     settings = validate(cls, {**chosen.settings, **settings}, f"settings of {model}")
     try:
@@ -126,13 +131,13 @@ def configure(
         raise SettingsError(f"{model}: {explain(error, RunConfig)}") from None
 
 
-def _recipe_name(cls: type[GenerativeModel], name: str, data: str, options: DataOptions) -> str:
+def _recipe_name(cls: type[GenerativeModel], name: str, domain: Callable[[], Domain]) -> str:
     """``name``, or the special one for the data's kind of domain where the model has one."""
     if name not in cls.recipes:
         raise SettingsError(f"{name_of(cls)} has no recipe {name!r}; expected one of {', '.join(cls.recipes)}.")
     if not any(key.startswith(f"{name}-") for key in cls.recipes):
         return name
-    special = f"{name}-{open_source(data, options).domain.kind}"
+    special = f"{name}-{domain().kind}"
     return special if special in cls.recipes else name
 
 
@@ -145,6 +150,11 @@ def read_config(path: Path) -> RunConfig:
         raise CheckpointError(f"{path}: no such file; a run folder holds a config.json.") from None
     except ValidationError as error:
         raise CheckpointError(f"{path}: {explain(error, RunConfig)}") from None
+    return checked(config, path)
+
+
+def checked(config: RunConfig, path: Path) -> RunConfig:
+    """The configuration that ``path`` holds, if its model exists and takes these settings."""
     if config.model not in registry.names():
         expected = ", ".join(registry.names())
         raise CheckpointError(f"{path}: unknown model {brief(config.model)}; expected one of {expected}.")

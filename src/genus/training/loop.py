@@ -14,9 +14,10 @@ import torch
 
 from genus import registry
 from genus.contract import FitsInClosedForm, GenerativeModel, Split
-from genus.data import Source, open_source
+from genus.data import Source
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.training import checkpoint, hardware, lock
+from genus.training.codes import PREFIX, open_data
 from genus.training.config import RunConfig
 from genus.training.documents import read_document
 from genus.training.environment import environment, note
@@ -40,8 +41,8 @@ def train(config: RunConfig, out: str | Path | None = None, *, quiet: bool = Fal
     cannot be written, `DivergenceError` for a NaN, `OutOfMemory`, `Interrupted` after a signal.
     """
     team = Team()
-    folder = Path(out) if out is not None else default_folder(config)
-    source = open_source(config.data, config.data_options)
+    folder = Path(out) if out is not None else default_folder(config.model, config.data, config.short_hash())
+    source = open_data(config.data, config.data_options, folder)
     with ExitStack() as stack:
 
         def claim() -> None:
@@ -62,9 +63,9 @@ def train(config: RunConfig, out: str | Path | None = None, *, quiet: bool = Fal
     return Run(folder)
 
 
-def default_folder(config: RunConfig) -> Path:
+def default_folder(model: str, data: str, digest: str) -> Path:
     """Where a run goes when no folder is named."""
-    return Path("runs") / f"{config.model}-{Path(config.data).stem or 'data'}-{config.short_hash()}"
+    return Path("runs") / f"{model}-{Path(data.removeprefix(PREFIX)).stem or 'data'}-{digest}"
 
 
 def _claim(folder: Path, config: RunConfig, source: Source) -> None:

@@ -79,6 +79,11 @@ class Team:
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
+    def watch_buffers(self, model: nn.Module) -> None:
+        """Remember the buffers as they are, so that `average_buffers` knows which ones a step has changed."""
+        if self.size > 1:
+            self._versions = {name: (id(buffer), buffer._version) for name, buffer in model.named_buffers()}
+
     def average_buffers(self, model: nn.Module) -> None:
         """Replace every floating buffer that a step has changed by its mean over the processes:
         running statistics are linear in the batch, so they come out as those of the whole."""
@@ -86,7 +91,7 @@ class Team:
             return
         for name, buffer in model.named_buffers():
             version = (id(buffer), buffer._version)
-            if self._versions.setdefault(name, version) != version and buffer.is_floating_point():
+            if self._versions.get(name) != version and buffer.is_floating_point():
                 self.mean(buffer)
             self._versions[name] = (id(buffer), buffer._version)
 

@@ -12,13 +12,14 @@ from torch import Tensor
 from genus import domain as domains
 from genus import registry
 from genus.contract import GenerativeModel
-from genus.data import Source, open_source
+from genus.data import Source
 from genus.domain import Domain, Grid
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.prob import noise
 from genus.settings import explain
 from genus.training import checkpoint
 from genus.training.allowance import Allowance, AllowanceError, for_weights, physical_memory
+from genus.training.codes import open_data
 from genus.training.config import RunConfig, read_config
 from genus.training.divergence import OutOfMemory, is_out_of_memory
 from genus.training.documents import read_document, read_jsonl
@@ -87,7 +88,7 @@ class Run:
     @cached_property
     def source(self) -> Source:
         """The data that the run was trained on, opened again."""
-        source = open_source(self.config.data, self.config.data_options)
+        source = open_data(self.config.data, self.config.data_options, self.path)
         if source.fingerprint != self.described.fingerprint:
             raise CheckpointError(
                 f"{self.path}: trained on {brief(self.described.name)} with fingerprint "
@@ -107,11 +108,21 @@ class Run:
             warnings.warn(fault, stacklevel=2)
         return newest
 
+    @property
+    def weights(self) -> str:
+        """Which file of the checkpoint holds the weights that count: those that were best on
+        validation, else the averaged ones, else the last."""
+        return next(s for s in ("best", "average", "model") if (self.checkpoint / f"{s}.safetensors").exists())
+
+    @property
+    def model_class(self) -> type[GenerativeModel]:
+        """What kind of model it is, known without its weights."""
+        return registry.get(self.config.model)
+
     @cached_property
     def model(self) -> GenerativeModel:
-        """The trained model in evaluation mode: the weights that were best on validation,
-        else the averaged ones, else the last."""
-        stem = next(s for s in ("best", "average", "model") if (self.checkpoint / f"{s}.safetensors").exists())
+        """The trained model in evaluation mode, with the `weights` that count."""
+        stem = self.weights
         shapes = checkpoint.shapes(self.checkpoint, stem)
         total = (self.checkpoint / f"{stem}.safetensors").stat().st_size
         try:

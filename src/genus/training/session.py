@@ -87,6 +87,7 @@ class Session:
         self._ahead: Iterator[Batch] | None = None
         self.log_every = max(1, min(50, steps // 100))
         self.validate_at = validation_steps(steps)
+        self.team.watch_buffers(model)
 
     # --- what a step needs, as a function of the step -----------------------------------
 
@@ -311,6 +312,7 @@ class Session:
             checkpoint.copy_into(self.average.model, checkpoint.load_tensors(path, "average"), path)
         for player, optimizer in zip(self.players, self.optimizers, strict=True):
             checkpoint.restore_optimizer(optimizer, checkpoint.load_tensors(path, f"optimizer-{player.name}"))
+        self.team.watch_buffers(self.model)
 
 
 def validation_steps(steps: int) -> frozenset[int]:

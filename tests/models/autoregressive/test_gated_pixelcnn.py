@@ -197,6 +197,32 @@ def test_learns_what_a_histogram_cannot() -> None:
         assert abs(-model.log_prob(x).mean().item() - 3 * 0.6931) < 0.15
 
 
+PARAMETERS = {  # of a layer of 4 features, for two classes and two colours of three levels
+    "above.weight": (4, 3, 1, 3), "above.bias": (4,), "left.weight": (4, 3, 1, 2), "left.bias": (4,),
+    "layers.0.vertical.weight": (8, 4, 2, 3), "layers.0.vertical.bias": (8,),
+    "layers.0.horizontal.weight": (8, 4, 1, 2), "layers.0.horizontal.bias": (8,),
+    "layers.0.link.weight": (8, 8, 1, 1), "layers.0.link.bias": (8,),
+    "layers.0.out.weight": (4, 4, 1, 1), "layers.0.out.bias": (4,),
+    "layers.0.label.weight": (2, 16),
+    "head.1.weight": (4, 4, 1, 1), "head.1.bias": (4,), "head.3.weight": (6, 4, 1, 1), "head.3.bias": (6,),
+}  # fmt: skip
+
+
+def test_old_runs_can_be_loaded() -> None:
+    """Names, sizes and order of the parameters are those of the first version, which runs on disk hold."""
+    model = GatedPixelCNN(Grid(2, (3, 3), 3), LABEL, features=4, dilations=(1,), first=3)
+    assert [(name, tuple(p.shape)) for name, p in model.named_parameters()] == list(PARAMETERS.items())
+    assert model.state_dict().keys() == PARAMETERS.keys()
+
+
+def test_dropout_is_for_training() -> None:
+    model, x = GatedPixelCNN(GREY, features=6, dilations=(1,), first=3, dropout=0.5), data(GREY)
+    with torch.no_grad(), torch.random.fork_rng():
+        assert not torch.equal(model.log_prob(x), model.log_prob(x))
+        model.eval()
+        assert torch.equal(model.log_prob(x), model.log_prob(x))
+
+
 def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"grids of two axes"):
         GatedPixelCNN(Grid(1, (4,), 2))
@@ -208,6 +234,8 @@ def test_refusals_teach() -> None:
         GatedPixelCNN(RGB, kernel=4)
     with pytest.raises(ValueError, match=r"first: expected an odd size"):
         GatedPixelCNN(RGB, first=1)
+    with pytest.raises(ValueError, match=r"dropout: expected a rate"):
+        GatedPixelCNN(RGB, dropout=-0.1)
     with pytest.raises(ValueError, match=r"on a label only"):
         GatedPixelCNN(RGB, GREY)
     with pytest.raises(ValueError, match=r"keep: expected booleans"):

@@ -63,3 +63,22 @@ def test_the_decoder_has_one_gradient() -> None:
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="importance_samples"):
         IWAE(Vectors(2), importance_samples=0)
+
+
+def test_a_cure_names_settings_that_there_are() -> None:
+    collapsed = IWAE(DOMAIN, latent_features=2, hidden=())
+    with torch.no_grad():
+        collapsed.encoder[-1].weight.zero_()
+    found = collapsed.symptoms(Batch(data(8)))
+    assert "--importance-samples" in found[0].cure
+    assert "--beta" not in found[0].cure
+
+
+@pytest.mark.parametrize("prior", ["vamp", "flow"])
+def test_a_prior_that_learns_has_its_part_of_the_bound(prior: str) -> None:
+    torch.manual_seed(0)
+    made = IWAE(DOMAIN, latent_features=2, hidden=(6,), importance_samples=3, prior=prior, components=4).double()  # type: ignore[arg-type]
+    loss = made.losses(Batch(data(9)), stream("z"))["loss"]
+    torch.testing.assert_close(loss, -made.log_prob(data(9), num_samples=3, generator=stream("z")))
+    gradients = torch.autograd.grad(loss.mean(), list(made.prior.parameters()), allow_unused=True)
+    assert all(g is not None and bool(g.any()) for g in gradients)

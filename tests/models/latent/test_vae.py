@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Grid, Label, Points, Vectors
+from genus.domain import Domain, Grid, Label, Points, Tokens, Vectors, Waveform
 from genus.errors import CapabilityError
 from genus.models.latent import _decoder
 from genus.models.latent.iwae import IWAE
@@ -79,11 +79,18 @@ def test_kl_to_standard_agrees_with_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "levels"), [("bernoulli", 2), ("discretized_logistic", 2), ("discretized_logistic", 256)]
+    ("name", "levels", "scale"),
+    [
+        ("bernoulli", 2, "entry"),
+        ("categorical", 7, "entry"),
+        ("discretized_logistic", 2, "entry"),
+        ("discretized_logistic", 256, "entry"),
+        ("discretized_logistic", 256, "shared"),
+    ],
 )
-def test_a_decoder_is_a_law(name: str, levels: int) -> None:
+def test_a_decoder_is_a_law(name: str, levels: int, scale: Any) -> None:
     domain = Grid(1, (1,), levels)
-    law = _decoder.choose(name, domain)
+    law = _decoder.choose(name, domain, scale).double().requires_grad_(False)
     states = all_states(domain)
     for seed in range(5):
         parameters = noise.normal((1, law.outputs, 1, 1), stream("law", seed)).double()
@@ -98,6 +105,15 @@ def test_auto_takes_the_law_that_fits() -> None:
     assert isinstance(VAE(Grid(1, (4, 4), 2)).law, _decoder.Bernoulli)
     assert isinstance(VAE(Grid(3, (4, 4), 256)).law, _decoder.DiscretizedLogistic)
     assert isinstance(VAE(Vectors(3)).law, _decoder.Gaussian)
+    assert isinstance(VAE(Waveform(9, 8000)).law, _decoder.DiscretizedLogistic)
+    assert isinstance(VAE(Waveform(9, 8000), decoder="categorical").law, _decoder.Categorical)
+    assert isinstance(VAE(Tokens(9, 3)).law, _decoder.Categorical)
+    assert isinstance(VAE(Tokens(9, 2)).law, _decoder.Bernoulli)
+    assert isinstance(VAE(Grid(1, (4, 4), 5, ordered=False)).law, _decoder.Categorical)
+    with pytest.raises(ValueError, match="cannot describe"):
+        VAE(Tokens(9, 3), decoder="discretized_logistic")
+    with pytest.raises(ValueError, match="needs a law with a scale"):
+        VAE(Tokens(9, 3), scale="shared")
     with pytest.raises(ValueError, match="cannot describe"):
         VAE(Grid(1, (4, 4), 256), decoder="bernoulli")
     with pytest.raises(ValueError, match="expected auto or gaussian"):
@@ -147,6 +163,11 @@ def test_the_output_starts_at_the_data() -> None:
     assert before < -1000
     assert after == pytest.approx(exact, abs=1)
     constant = torch.cat([rows, torch.full((2000, 1), 7.0)], 1)
+    symbols = (noise.uniform((2000, 3), stream("symbols")) * 4).long().clamp(max=2).to(torch.uint8)
+    codes = VAE(Tokens(3, 4))
+    codes.initialise(Fixed(symbols))
+    frequency = torch.stack([(symbols == level).double().mean(0) for level in range(4)])
+    torch.testing.assert_close(codes.bias.softmax(0).double(), frequency, atol=1e-3, rtol=0.0)
     still = VAE(Vectors(3))
     still.initialise(Fixed(constant))
     assert still.log_prob(constant[:4], generator=stream("z")).isfinite().all()
@@ -169,19 +190,51 @@ def test_convolutions_obey_the_contract() -> None:
     class Convolutional(VAE):
         @classmethod
         def tiny(cls, domain: Grid, condition: Label | None = None) -> "Convolutional":
-            return cls(domain, condition, network="conv", channels=(4, 6), latent_features=2)
+            return cls(domain, condition, network="conv", channels=(4, 6), hidden=(8,), blocks=1, latent_features=2)
 
-    for subject in (Subject(Convolutional, Grid(3, (5, 7), 4)), Subject(Convolutional, Grid(1, (2, 2), 2), LABELS)):
+    tiny = (Grid(3, (5, 7), 4), None), (Grid(1, (2, 2), 2), LABELS), (Tokens(4, 3), None)
+    for subject in (Subject(Convolutional, domain, labels) for domain, labels in tiny):
         for check in checks.checks_for(subject):
             check(subject)
 
 
-def test_volumes_and_sequences_are_grids_too() -> None:
-    for size in ((6,), (3, 4, 5)):
-        x = VAE(Grid(2, size, 2), hidden=(8,)).sample(3, generator=stream(0))
-        assert x.shape == (3, 2, *size)
-        with pytest.raises(ValueError, match="2-D grid"):
-            VAE(Grid(2, size, 2), network="conv")
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize(
+    "domain",
+    [Grid(2, (6,), 2), Grid(2, (3, 4, 5), 2), Grid(1, (3, 2), 7, ordered=False), Tokens(9, 5), Waveform(21, 8000)],
+    ids=str,
+)
+def test_volumes_sequences_sound_and_codes(domain: Domain, network: Any) -> None:
+    model = VAE(domain, hidden=(8,), network=network, channels=(3, 4), blocks=1, latent_features=2)
+    x = model.sample(3, generator=stream(0))
+    domain.check(x)
+    model.initialise(Fixed(x))
+    loss = model.losses(Batch(x), stream(1))["loss"]
+    assert loss.shape == (3,)
+    loss.mean().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert model.decode(model.encode(x)).shape == x.shape
+
+
+def test_convolutions_need_neighbours() -> None:
+    with pytest.raises(ValueError, match="neighbours along 1 to 3 axes"):
+        VAE(Vectors(3), network="conv")
+    with pytest.raises(ValueError, match="neighbours along 1 to 3 axes"):
+        VAE(Grid(1, (2, 2, 2, 2), 2), network="conv")
+    with pytest.raises(ValueError, match="channels"):
+        VAE(Grid(1, (2, 2), 2), network="conv", channels=())
+
+
+def test_parameters_of_older_runs_fit() -> None:
+    names = {name: tuple(p.shape) for name, p in VAE(Grid(1, (28, 28), 2), hidden=(500, 400)).state_dict().items()}
+    assert names == {
+        "encoder.0.weight": (500, 784), "encoder.0.bias": (500,),
+        "encoder.2.weight": (400, 500), "encoder.2.bias": (400,),
+        "encoder.4.weight": (40, 400), "encoder.4.bias": (40,),
+        "decoder.0.weight": (400, 20), "decoder.0.bias": (400,),
+        "decoder.2.weight": (500, 400), "decoder.2.bias": (500,),
+        "decoder.4.weight": (784, 500), "decoder.4.bias": (784,),
+    }  # fmt: skip
 
 
 def test_beta_and_its_warm_up_weigh_the_kl_term() -> None:
@@ -192,6 +245,58 @@ def test_beta_and_its_warm_up_weigh_the_kl_term() -> None:
         terms = model.losses(batch, stream(1))
         torch.testing.assert_close(terms["loss"], terms["reconstruction"] + weight * terms["kl"])
         torch.testing.assert_close(model.criterion(batch, stream(1)), terms["reconstruction"] + 4.0 * terms["kl"])
+
+
+def test_free_bits_cost_nothing_and_their_mean_is_the_larger() -> None:
+    model = VAE(Grid(1, (4, 4), 2), latent_features=3, hidden=(), free_bits=0.3, beta=2.0).train()
+    with torch.no_grad():
+        model.encoder[-1].weight.mul_(3 * torch.tensor([1.0, 0.1, 0.0, 1.0, 0.0, 0.0]).unsqueeze(1))
+    batch = Batch(model.sample(64, generator=stream(0)))
+    for _ in range(200):  # until the averages have settled
+        model.losses(batch, stream(1))
+    each = model.posterior(batch.x).kl_to_standard()
+    assert (each.mean(0) > 0.3).tolist() == [True, False, False]
+    terms = model.eval().losses(batch, stream(1))
+    torch.testing.assert_close(model.kl_average, each.detach().mean(0))
+    torch.testing.assert_close(terms["kl"], each.sum(1))  # the true one
+    price = (terms["loss"] - terms["reconstruction"]) / 2.0
+    torch.testing.assert_close(price.mean(), each.mean(0).clamp(min=0.3).sum())
+    gradient = torch.autograd.grad(price.mean(), model.encoder[-1].weight)[0].view(2, 3, 16).abs().sum((0, 2))
+    assert (gradient > 1e-6).tolist() == [True, False, False]
+    torch.testing.assert_close(model.criterion(batch, stream(1)), terms["reconstruction"] + 2.0 * terms["kl"])
+
+
+def test_free_bits_of_parts_are_those_of_the_whole() -> None:
+    from genus.testing import checks
+
+    class Free(VAE):
+        @classmethod
+        def tiny(cls, domain: Domain, condition: Domain | None = None) -> "Free":
+            return cls(domain, condition, latent_features=3, hidden=(16,), free_bits=0.1)
+
+    subject = Subject(Free, Grid(1, (2, 2), 2))
+    for check in (checks.check_parts, checks.check_learning, checks.check_save_and_load, checks.check_criterion):
+        check(subject)
+
+
+def test_a_linear_vae_with_one_scale_is_ppca() -> None:
+    """Its log p(x) is that of N(mean, W W^T + sigma^2 I) in the table's own units, whatever they are."""
+    truth = LinearGaussian(noise.normal((4, 2), stream("w")).double(), 100 * torch.arange(4.0).double(), sigma=3.0)
+    rows = truth.sample(9_000, stream("x"))
+    model = VAE(Vectors(4), latent_features=2, hidden=(), scale="shared").double()
+    model.initialise(Fixed(rows))
+    unit = model.law.scale
+    assert float(unit.std()) == 0
+    torch.testing.assert_close(unit[0], rows.var(0, correction=0).mean().sqrt())
+    with torch.no_grad():
+        model.law.log_scale.copy_((3.0 / unit[0]).log())
+        model.decoder[-1].weight.copy_(truth.w / unit[0])
+        model.bias.copy_(((truth.mean - model.law.shift) / unit)[None])
+    z = noise.normal((50, 2), stream("z"), dtype=torch.float64)
+    law = torch.distributions.Normal(z @ truth.w.T + truth.mean, 3.0)
+    torch.testing.assert_close(model.log_given(rows[:50], z), law.log_prob(rows[:50]).sum(1))
+    gap = truth.log_prob(rows[:200]) - model.log_prob(rows[:200], num_samples=2000, generator=stream("k"))
+    assert abs(float(gap.mean())) < 0.05
 
 
 def test_chunks_of_samples_are_one_mean() -> None:
@@ -214,6 +319,10 @@ def test_chunks_of_samples_are_one_mean() -> None:
         ({"hidden": (0,)}, "hidden"),
         ({"beta": -1.0}, "beta"),
         ({"kl_warmup": 2.0}, "kl_warmup"),
+        ({"free_bits": -1.0}, "free_bits"),
+        ({"free_bits": 1.0, "prior": "flow"}, "free_bits"),
+        ({"prior": "vamp", "components": 0}, "components"),
+        ({"prior": "flow", "latent_features": 1}, "at least 2"),
     ],
 )
 def test_bad_settings_are_named(settings: dict, message: str) -> None:
@@ -228,7 +337,7 @@ def test_bad_questions_are_answered() -> None:
         model.log_prob(x, num_samples=0)
     with pytest.raises(ValueError, match=r"expected shape \(B, 20\)"):
         model.decode(torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="vae models grid and vectors data"):
+    with pytest.raises(ValueError, match="vae models grid, tokens, waveform and vectors data"):
         VAE(Points(16))
     with pytest.raises(ValueError, match="labels"):
         VAE(Grid(1, (4, 4), 2), Vectors(2))

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.contract import Split, batches
-from genus.domain import Domain, Grid
+from genus.domain import Discrete, Domain, Grid
 
 
-def width_of(domain: Grid) -> int:
+def width_of(domain: Discrete) -> int:
     """Logits of an entry: one for two levels, else one a level."""
     return 1 if domain.levels == 2 else domain.levels
 

@@ -3,6 +3,8 @@
 The order is row by row, pixel by pixel, and within a pixel channel by channel (R, then G given R,
 then B given R and G). A model sees a picture as *planes*: its channels scaled to [-1, 1], and one
 plane that is 0 inside the picture and 1 outside, so that a border never looks like a grey value.
+The codes of a codebook have no order (`Grid.ordered`), so a number would say nothing of them: each
+has a learned vector, and a channel is as many planes as a vector has numbers.
 
 A full pass gives the logits of all entries at once, for training and scoring. Sampling needs one
 entry at a time; `Memory` keeps what each convolution has read, so a step costs one position, not
@@ -46,9 +48,31 @@ def groups_of(features: int, channels: int) -> Tensor:
     return torch.arange(features) * channels // features
 
 
-def planes_groups(channels: int) -> Tensor:
-    """The groups of a picture's planes; the last plane is constant at an own position, so any group does."""
-    return torch.arange(channels + 1).clamp(max=channels - 1)
+def planes_groups(channels: int, each: int = 1) -> Tensor:
+    """The groups of a picture's planes, ``each`` of them a channel; the last plane is constant at an own position,
+    so any group does."""
+    return (torch.arange(channels * each + 1) // each).clamp(max=channels - 1)
+
+
+def with_inside(planes: Tensor) -> Tensor:
+    """Planes ``(B, n, ...)`` and the one that marks what is outside, ``(B, n + 1, ...)``; here, nothing is."""
+    return torch.cat([planes, torch.zeros_like(planes[:, :1])], 1)
+
+
+def code_features(codes: int) -> int:
+    """How many numbers stand for one of ``codes`` codes; a vector as long as one-hot for a few."""
+    return min(codes, 32)
+
+
+class CodeVectors(nn.Embedding):
+    """A learned vector for each code: a channel of codes becomes as many planes as a vector has numbers."""
+
+    def __init__(self, codes: int):
+        super().__init__(codes, code_features(codes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, ...)`` -> ``(B, channels * features, ...)``."""
+        return super().forward(x.long()).movedim(-1, 2).flatten(1, 2)
 
 
 def group_mask(inputs: Tensor, outputs: Tensor, *, strict: bool = False) -> Tensor:
@@ -194,7 +218,7 @@ class Walker(Protocol):
         ...
 
     def put(self, planes: Tensor, row: int, column: int) -> None:
-        """Tell the planes ``(B, channels + 1)`` of a pixel."""
+        """Tell the planes ``(B, planes)`` of a pixel."""
         ...
 
 
@@ -209,6 +233,9 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
         if condition is not None and not isinstance(condition, Label):
             raise ValueError(f"{name_of(self)} can be conditioned on a label only; got {condition}.")
         self.width = width_of(domain)
+        self.vectors = None if domain.ordered else CodeVectors(domain.levels)
+        each = 1 if self.vectors is None else self.vectors.embedding_dim
+        self.reads = planes_groups(domain.channels, each)  # the channel of each plane
         self.labels = condition.count if condition is not None else 0
 
     @classmethod
@@ -219,7 +246,7 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
 
     @abstractmethod
     def full_pass(self, planes: Tensor, condition: Tensor | None) -> Tensor:
-        """Planes ``(B, channels + 1, H, W)`` -> logits ``(B, channels * width, H, W)``."""
+        """Planes ``(B, planes, H, W)`` -> logits ``(B, channels * width, H, W)``."""
 
     @abstractmethod
     def walker(self, count: int, condition: Tensor | None) -> Walker:
@@ -230,9 +257,11 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
         return Likelihood.EXACT
 
     def planes(self, x: Tensor) -> Tensor:
-        """Raw entries ``(B, channels, ...)`` as the network sees them: ``(B, channels + 1, ...)``."""
-        scaled = x.to(next(self.parameters()).dtype) * (2 / (self.domain.levels - 1)) - 1
-        return torch.cat([scaled, torch.zeros_like(scaled[:, :1])], 1)
+        """Raw entries ``(B, channels, ...)`` as the network sees them, ``(B, planes, ...)``: one plane a channel, or
+        the vectors of codes; and the plane that marks the outside."""
+        if self.vectors is not None:
+            return with_inside(self.vectors(x))
+        return with_inside(x.to(next(self.parameters()).dtype) * (2 / (self.domain.levels - 1)) - 1)
 
     def logits(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Of each entry given those before it: ``(B, channels, width, H, W)``, width 1 for two levels."""

@@ -13,63 +13,23 @@ row, is made once, on its input, and not at each of its links to the horizontal 
 that the top row is then told from the features of an empty row); convolutions are cut to the taps
 that are read, not masked; an extra plane marks the outside of the picture; the first layer has no
 gate; dilations widen the view with few layers (as the UvA's tutorial 12 has them); a picture of two
-levels has one logit an entry.
+levels has one logit an entry; codes without an order are read as learned vectors.
 
 Promises: exact log p(x); conditional on a label; edits in raster order (exact given what comes
 before an entry, see `edit`); samples at the cost of one position a step.
 """
 
-from collections.abc import Iterable
-from typing import Self, cast
+from typing import Self
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genus.domain import Domain, Grid
-from genus.models.autoregressive._masked import (
-    OUTSIDE,
-    Head,
-    MaskedConv,
-    Memory,
-    RasterModel,
-    group_mask,
-    groups_of,
-    planes_groups,
-)
+from genus.models.autoregressive._gated import GatedStacks, GatedWalker
+from genus.models.autoregressive._masked import RasterModel
 from genus.recipe import Recipe
 
 
-def gate(a: Tensor, dim: int) -> Tensor:
-    """tanh of one half times sigmoid of the other."""
-    one, other = a.chunk(2, dim)
-    return one.tanh() * other.sigmoid()
-
-
-class GatedLayer(nn.Module):
-    """One layer of both stacks."""
-
-    def __init__(self, features: int, channels: int, kernel: int, dilation: int, labels: int):
-        super().__init__()
-        half, groups = kernel // 2, groups_of(features, channels)
-        self.vertical = MaskedConv(features, 2 * features, half, half, half, dilation=dilation)
-        self.horizontal = MaskedConv(
-            features, 2 * features, 0, half, own=group_mask(groups, groups.repeat(2)), dilation=dilation
-        )
-        self.link = MaskedConv(2 * features, 2 * features)  # all of it lies above: no mask
-        self.out = MaskedConv(features, features, own=group_mask(groups, groups))
-        self.label = nn.Embedding(labels, 4 * features) if labels else None
-
-    def forward(self, v: Tensor, u: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Vertical and horizontal features ``(B, features, H, W)``, one layer on."""
-        a, b = self.vertical(v), self.horizontal(u)
-        if self.label is not None:
-            above, left = self.label(condition)[..., None, None].chunk(2, 1)
-            a, b = a + above, b + left
-        b = b + self.link(a)
-        return gate(a, 1), u + self.out(gate(b, 1))
-
-
-class GatedPixelCNN(RasterModel):
+class GatedPixelCNN(GatedStacks, RasterModel):
     """Gated PixelCNN (conditional image generation with PixelCNN decoders), in raster order.
 
     Args:
@@ -77,6 +37,7 @@ class GatedPixelCNN(RasterModel):
         dilations: of each layer; as many layers as numbers.
         kernel: size of the kernels, odd.
         first: size of the first layer's kernel, odd.
+        dropout: rate of dropout while training, in each layer.
     """
 
     paper = (
@@ -91,6 +52,11 @@ class GatedPixelCNN(RasterModel):
         "mnist": Recipe(
             learning_rate=2e-3, batch_size=32, steps=10_000, schedule="cosine", warmup_steps=200, clip_norm=100.0,
             ema=0.999, precision="bfloat16", settings={"features": 32, "dilations": (1, 2, 1, 4, 1, 2, 1)},
+        ),
+        "codes": Recipe(  # of a first stage: small grids, and few of them
+            optimizer="adamw", weight_decay=0.01, learning_rate=2e-3, batch_size=64, steps=10_000, schedule="cosine",
+            warmup_steps=200, clip_norm=100.0, ema=0.999, precision="bfloat16",
+            settings={"features": 64, "dilations": (1, 2, 1, 2, 1), "dropout": 0.1},
         ),
         "paper": Recipe(
             learning_rate=1e-3, batch_size=128, steps=200_000, schedule="cosine", warmup_steps=1000, clip_norm=100.0,
@@ -107,85 +73,20 @@ class GatedPixelCNN(RasterModel):
         dilations: tuple[int, ...] = (1, 2, 1, 4, 1, 2, 1),
         kernel: int = 3,
         first: int = 7,
+        dropout: float = 0.0,
     ):
         super().__init__(domain, condition)
-        channels = domain.channels
-        if features < channels:
-            raise ValueError(f"features: expected one or more a channel, at least {channels}; got {features}.")
-        if not dilations or min(dilations) < 1:
-            raise ValueError(f"dilations: expected one number of at least 1 a layer; got {dilations}.")
-        for name, size in (("kernel", kernel), ("first", first)):
-            if size < 3 or size % 2 == 0:
-                raise ValueError(f"{name}: expected an odd size of at least 3; got {size}.")
-        groups, inputs, reach = groups_of(features, channels), channels + 1, first // 2
-        self.above = MaskedConv(inputs, features, reach - 1, reach, reach, shift=1)
-        self.left = MaskedConv(inputs, features, 0, reach, own=group_mask(planes_groups(channels), groups, strict=True))
-        self.layers = nn.ModuleList(GatedLayer(features, channels, kernel, d, self.labels) for d in dilations)
-        self.head = Head(groups, channels * self.width, channels)
+        self.build(
+            self.reads, domain.channels, domain.channels * self.width, self.labels,
+            features=features, dilations=dilations, kernel=kernel, first=first, dropout=dropout,
+        )  # fmt: skip
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, features=8, dilations=(1, 2), first=3)  # type: ignore[arg-type]
 
     def full_pass(self, planes: Tensor, condition: Tensor | None) -> Tensor:
-        v, u = self.above(planes, OUTSIDE), self.left(planes, OUTSIDE)
-        for layer in self.layers:
-            v, u = layer(v, u, condition)
-        outputs: Tensor = self.head(u)
-        return outputs
+        return self.stacks(planes, condition)
 
-    def walker(self, count: int, condition: Tensor | None) -> "GatedWalker":
-        return GatedWalker(self, count, condition)
-
-
-class GatedWalker:
-    """The vertical stack row by row, the horizontal one position by position."""
-
-    def __init__(self, model: GatedPixelCNN, count: int, condition: Tensor | None):
-        size = model.domain.size
-        self.above, self.left = (Memory(conv, count, size, OUTSIDE) for conv in (model.above, model.left))
-        self.layers = [
-            GatedLayerMemory(layer, count, size, condition) for layer in cast(Iterable[GatedLayer], model.layers)
-        ]
-        self.head = model.head.at_once()
-        self.row = -1
-
-    def put(self, planes: Tensor, row: int, column: int) -> None:
-        self.above.put(planes, row, column)
-        self.left.put(planes, row, column)
-
-    def outputs(self, row: int, column: int) -> Tensor:
-        if row != self.row:
-            v, self.row = self.above.row(row), row
-            for layer in self.layers:
-                v = layer.advance(v, row)
-        u = self.left.at(row, column)
-        for layer in self.layers:
-            u = layer.at(u, row, column)
-        return self.head(u)
-
-
-class GatedLayerMemory:
-    """One layer's part of the way: what its convolutions have read."""
-
-    def __init__(self, layer: GatedLayer, count: int, size: tuple[int, ...], condition: Tensor | None):
-        self.vertical, self.horizontal = (Memory(conv, count, size) for conv in (layer.vertical, layer.horizontal))
-        self.link, told_bias = layer.link.at_once()
-        self.out, self.bias = layer.out.at_once()
-        none = self.bias.new_zeros(1, 4 * len(self.bias))
-        labels = none if layer.label is None else layer.label(condition)
-        above, left = labels.unsqueeze(1).chunk(2, 2)
-        self.above, self.left = above, left + self.horizontal.bias + told_bias
-
-    def advance(self, v: Tensor, row: int) -> Tensor:
-        """Vertical features ``(B, W, features)`` of a row, one layer on; keeps what they tell the row's positions."""
-        self.vertical.put_row(v, row)
-        a = self.vertical.row(row) + self.above
-        self.told = a @ self.link + self.left
-        return gate(a, 2)
-
-    def at(self, u: Tensor, row: int, column: int) -> Tensor:
-        """Horizontal features ``(B, features)`` of a position, one layer on."""
-        self.horizontal.put(u, row, column)
-        b = self.horizontal.at(row, column, self.told[:, column])
-        return torch.addmm(u + self.bias, gate(b, 1), self.out)
+    def walker(self, count: int, condition: Tensor | None) -> GatedWalker:
+        return GatedWalker(self, count, self.domain.size, condition)

@@ -10,7 +10,8 @@ of an entry stays unseen (the blind spot that `gated_pixelcnn` mends).
 
 What differs from the paper: convolutions are cut to the rows that are read; an extra plane marks
 the outside of the picture; a class label adds a vector to each block; a picture of two levels has
-one logit an entry; Adam, where the paper used RMSProp.
+one logit an entry; codes without an order are read as learned vectors; Adam, where the paper used
+RMSProp.
 
 Promises: exact log p(x); conditional on a label; edits in raster order (exact given what comes
 before an entry, see `edit`); samples at the cost of one position a step.
@@ -31,7 +32,6 @@ from genus.models.autoregressive._masked import (
     RasterModel,
     group_mask,
     groups_of,
-    planes_groups,
 )
 from genus.recipe import Recipe
 
@@ -92,8 +92,8 @@ class PixelCNN(RasterModel):
         if first < 3 or first % 2 == 0:
             raise ValueError(f"first: expected an odd size of at least 3; got {first}.")
         many, reach = groups_of(2 * features, channels), first // 2
-        mask_a = group_mask(planes_groups(channels), many, strict=True)
-        self.first = MaskedConv(channels + 1, 2 * features, reach, reach, reach, own=mask_a)
+        mask_a = group_mask(self.reads, many, strict=True)
+        self.first = MaskedConv(len(self.reads), 2 * features, reach, reach, reach, own=mask_a)
         self.blocks = nn.ModuleList(Block(features, channels, self.labels) for _ in range(blocks))
         self.head = Head(many, channels * self.width, channels)
 

@@ -21,7 +21,7 @@ What differs from the paper: the right-to-left LSTM reads its input without the 
 groups, as all of it lies above; the input's 3x1 is cut to the taps that are read; forget gates start
 open (bias 1); the two layers of the head have 2f features; an extra plane marks the outside of the
 picture; a class label adds a vector to the gates; a picture of two levels has one logit an entry;
-Adam, where the paper used RMSProp.
+codes without an order are read as learned vectors; Adam, where the paper used RMSProp.
 
 Promises: exact log p(x); conditional on a label; edits in raster order (exact given what comes
 before an entry, see `edit`); samples at the cost of one position a step.
@@ -43,7 +43,6 @@ from genus.models.autoregressive._masked import (
     RasterModel,
     group_mask,
     groups_of,
-    planes_groups,
 )
 from genus.recipe import Recipe
 
@@ -196,8 +195,8 @@ class PixelRNN(RasterModel):
         if first < 3 or first % 2 == 0:
             raise ValueError(f"first: expected an odd size of at least 3; got {first}.")
         many, reach = groups_of(2 * features, channels), first // 2
-        mask_a = group_mask(planes_groups(channels), many, strict=True)
-        self.first = MaskedConv(channels + 1, 2 * features, reach, reach, reach, own=mask_a)
+        mask_a = group_mask(self.reads, many, strict=True)
+        self.first = MaskedConv(len(self.reads), 2 * features, reach, reach, reach, own=mask_a)
         self.layers = nn.ModuleList(Layer(kind, features, channels, self.labels) for _ in range(layers))
         self.head = Head(many, channels * self.width, channels)
 

@@ -39,10 +39,10 @@ from genus.contract import (
 from genus.domain import Domain, Label, Points
 from genus.models.diffusion import _gaussian as gaussian
 from genus.models.diffusion import _symptoms
-from genus.models.diffusion._latent_flow import LatentFlow
 from genus.models.diffusion._point_networks import Encoder, PointNetwork, ResidualPointNetwork
 from genus.models.diffusion._scaling import Scaling
 from genus.nn.embedding import sinusoidal
+from genus.nn.latent_flow import LatentFlow
 from genus.prob import gaussian as normal
 from genus.prob import noise
 from genus.recipe import Recipe

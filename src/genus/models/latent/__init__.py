@@ -10,5 +10,6 @@ both networks climb the bound together. Averaging K importance weights p(x,z)/q(
 the logarithm gives a bound that rises to log p(x) with K.
 
 What the family can promise: a bound on log p(x), short codes that can be interpolated and
-traversed, fast samples (one pass of the decoder). What it gives up: the exact number.
+traversed, fast samples (one pass of the decoder). What it gives up: the exact number (but for
+`ppca`, whose parts are all normal).
 """

@@ -10,35 +10,50 @@ Parameters have shape ``(B, outputs, *domain.shape)``.
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.contract import Likelihood
-from genus.domain import Domain, Grid
+from genus.domain import Domain, Grid, Pyramid, Tokens
 from genus.prob import discretized_logistic, gaussian, noise
 
 SMALLEST_LOG_SCALE = -7.0  # a floor for learned scales: a density over repeated values has no upper bound
 
 
+Scale = Literal["entry", "shared"]
+
+
+def size_of(domain: Domain) -> tuple[int, ...]:
+    """How far a datum reaches along its axes: the size of a grid, the length of a sequence."""
+    return domain.size if isinstance(domain, Grid) else domain.shape
+
+
 class Law(nn.Module, ABC):
     """The law of one entry given the numbers that a decoder gives for it."""
 
-    outputs: ClassVar[int]
+    outputs: int
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT
 
     def __init__(self, domain: Domain):
         super().__init__()
         self.domain = domain
+        self.planes = domain.num_dims // math.prod(size_of(domain))  # numbers at each place that an encoder reads
+
+    def fit(self, x: Tensor) -> Tensor:
+        """Learn the scale of data, and give the parameters ``(outputs, *shape)`` to start at."""
+        mean, std = x.double().mean(0), x.double().std(0, correction=0)
+        self.initialise(mean, std)
+        return self.start(mean, std)
 
     def initialise(self, mean: Tensor, std: Tensor) -> None:
         """Learn the scale of the data from the mean and standard deviation of each entry."""
 
     @abstractmethod
     def normalise(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Raw data as numbers of size one: what an encoder reads."""
+        """Raw data as numbers of size one: what an encoder reads, ``planes`` for each place."""
 
     @abstractmethod
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
@@ -47,6 +62,12 @@ class Law(nn.Module, ABC):
     def total(self, x: Tensor, parameters: Tensor) -> Tensor:
         """log p(x | parameters) of whole data, ``(B,)`` nats."""
         return self.log_prob(x, parameters).flatten(1).sum(1)
+
+    def log_levels(self, parameters: Tensor) -> Tensor:
+        """log p(level | parameters) of every level of each entry, ``(B, *domain.shape, levels)`` nats."""
+        levels = torch.arange(self.domain.levels or 0, device=parameters.device)
+        shape = (len(parameters), *self.domain.shape)
+        return torch.stack([self.log_prob(level.expand(shape), parameters) for level in levels], -1)
 
     @abstractmethod
     def start(self, mean: Tensor, std: Tensor) -> Tensor:
@@ -142,39 +163,136 @@ class GreyBCE(Law):
         return (parameters.squeeze(1).sigmoid() * self.top).round().to(self.domain.dtype)
 
 
-class DiscretizedLogistic(Law):
-    """Ordered levels: a logistic density in open-ended bins; a mean and a log-scale an entry."""
-
-    outputs = 2
+class Categorical(Law):
+    """Levels without an order; a logit for each. An encoder reads them one-hot."""
 
     def __init__(self, domain: Domain):
         super().__init__(domain)
+        self.outputs = domain.levels or 2
+        self.planes *= self.outputs
+
+    def fit(self, x: Tensor) -> Tensor:
+        """The logarithms of the levels' frequencies at each entry, half a datum added to every level."""
+        counts = torch.stack([(x == level).sum(0) for level in range(self.outputs)]) + 0.5
+        return (counts / (len(x) + 0.5 * self.outputs)).log()
+
+    def normalise(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        hot = torch.zeros(len(x), self.outputs, *x.shape[1:], dtype=dtype, device=x.device)
+        return hot.scatter_(1, x.long().unsqueeze(1), 1)
+
+    def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
+        return -F.cross_entropy(parameters, x.long(), reduction="none")
+
+    def start(self, mean: Tensor, std: Tensor) -> Tensor:
+        return torch.zeros(self.outputs, *self.domain.shape)  # mean and spread say nothing of codes
+
+    def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return noise.categorical(parameters.movedim(1, -1), generator).to(self.domain.dtype)
+
+    def typical(self, parameters: Tensor) -> Tensor:
+        return parameters.argmax(1).to(self.domain.dtype)
+
+
+class Scaled(Law):
+    """A place and a log-scale for each entry; or a place for each, and one scale that all entries share, a
+    parameter that z does not move (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202)."""
+
+    def __init__(self, domain: Domain, scale: Scale = "entry"):
+        super().__init__(domain)
+        self.outputs = 2 if scale == "entry" else 1
+        if scale == "shared":
+            self.log_scale = nn.Parameter(torch.zeros(()))
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is one scale."""
+        return self.outputs == 1
+
+    def split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Place and log-scale of each entry."""
+        place = parameters[:, 0]
+        log_scale = self.log_scale.expand_as(place) if self.shared else parameters[:, 1]
+        return place, log_scale.clamp(min=SMALLEST_LOG_SCALE)
+
+
+class DiscretizedLogistic(Scaled):
+    """Ordered levels: a logistic density in open-ended bins."""
+
+    def __init__(self, domain: Domain, scale: Scale = "entry"):
+        super().__init__(domain, scale)
         self.levels = domain.levels or 2
+
+    def widths(self, std: Tensor) -> Tensor:
+        """Log-scales of logistic laws with these standard deviations: pi scale / sqrt(3)."""
+        unit = 2 / (self.levels - 1)
+        return (std * unit * math.sqrt(3) / math.pi).clamp(min=0.5 * unit).log()
+
+    def initialise(self, mean: Tensor, std: Tensor) -> None:
+        if self.shared:
+            self.log_scale.copy_(self.widths(std.square().mean().sqrt()))
 
     def normalise(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return discretized_logistic.to_unit(x, self.levels, dtype)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        mean, log_scale = parameters[:, 0], parameters[:, 1].clamp(min=SMALLEST_LOG_SCALE)
-        return discretized_logistic.log_prob(x, mean, log_scale, self.levels)
+        return discretized_logistic.log_prob(x, *self.split(parameters), self.levels)
 
     def start(self, mean: Tensor, std: Tensor) -> Tensor:
-        unit = 2 / (self.levels - 1)
-        scale = (std * unit * math.sqrt(3) / math.pi).clamp(min=0.5 * unit)  # a logistic's std is pi scale / sqrt(3)
-        return torch.stack([mean * unit - 1, scale.log()])
+        place = discretized_logistic.to_unit(mean, self.levels, mean.dtype)
+        return torch.stack([place, self.widths(std)][: self.outputs])
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        mean, log_scale = parameters[:, 0], parameters[:, 1].clamp(min=SMALLEST_LOG_SCALE)
-        return discretized_logistic.sample(mean, log_scale, self.levels, generator).to(self.domain.dtype)
+        return discretized_logistic.sample(*self.split(parameters), self.levels, generator).to(self.domain.dtype)
 
     def typical(self, parameters: Tensor) -> Tensor:
         return discretized_logistic.to_level(parameters[:, 0], self.levels).to(self.domain.dtype)
 
 
-class Gaussian(Law):
-    """Real numbers: a normal density in standardised units; a mean and a log-scale an entry."""
+class Gaussian(Scaled):
+    """Real numbers: a normal density in standardised units.
 
-    outputs = 2
+    A shared scale is one number in the table's own units, so all columns are divided by one: their
+    root mean square deviation. With a linear decoder that is probabilistic PCA.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, domain: Domain, scale: Scale = "entry"):
+        super().__init__(domain, scale)
+        self.register_buffer("shift", torch.zeros(domain.shape))
+        self.register_buffer("scale", torch.ones(domain.shape))
+
+    def initialise(self, mean: Tensor, std: Tensor) -> None:
+        if self.shared:
+            std = std.square().mean().sqrt().expand_as(std)
+        self.shift.copy_(mean)
+        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))  # a constant column keeps its unit
+
+    def normalise(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return (x.to(dtype) - self.shift) / self.scale
+
+    def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
+        mean, log_scale = self.split(parameters)
+        return gaussian.log_prob(self.normalise(x, mean.dtype), mean, log_scale) - self.scale.log()
+
+    def start(self, mean: Tensor, std: Tensor) -> Tensor:
+        return torch.zeros(self.outputs, *self.domain.shape)
+
+    def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        mean, log_scale = self.split(parameters)
+        eps = noise.normal(tuple(mean.shape), generator, mean.device, mean.dtype)
+        return ((mean + log_scale.exp() * eps) * self.scale + self.shift).to(self.domain.dtype)
+
+    def typical(self, parameters: Tensor) -> Tensor:
+        return (parameters[:, 0] * self.scale + self.shift).to(self.domain.dtype)
+
+
+class Squared(Law):
+    """Half the squared distance, in units of the data's spread: the loss of classical autoencoders, no law."""
+
+    outputs = 1
+    likelihood = Likelihood.NONE
     shift: Tensor
     scale: Tensor
 
@@ -184,49 +302,73 @@ class Gaussian(Law):
         self.register_buffer("scale", torch.ones(domain.shape))
 
     def initialise(self, mean: Tensor, std: Tensor) -> None:
+        std = std.square().mean().sqrt().expand_as(std) if self.domain.discrete else std  # pixels share a unit
         self.shift.copy_(mean)
-        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))  # a constant column keeps its unit
+        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))
 
     def normalise(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return (x.to(dtype) - self.shift) / self.scale
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        mean, log_scale = parameters[:, 0], parameters[:, 1].clamp(min=SMALLEST_LOG_SCALE)
-        return gaussian.log_prob(self.normalise(x, mean.dtype), mean, log_scale) - self.scale.log()
+        return -0.5 * (self.normalise(x, parameters.dtype) - parameters.squeeze(1)).square()
 
     def start(self, mean: Tensor, std: Tensor) -> Tensor:
-        return torch.zeros(self.outputs, *self.domain.shape)
+        return torch.zeros(1, *self.domain.shape)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        mean, log_scale = parameters[:, 0], parameters[:, 1].clamp(min=SMALLEST_LOG_SCALE)
-        eps = noise.normal(tuple(mean.shape), generator, mean.device, mean.dtype)
-        return ((mean + log_scale.exp() * eps) * self.scale + self.shift).to(self.domain.dtype)
+        return self.typical(parameters)  # without a law there is nothing to draw from
 
     def typical(self, parameters: Tensor) -> Tensor:
-        return (parameters[:, 0] * self.scale + self.shift).to(self.domain.dtype)
+        x = parameters.squeeze(1) * self.scale + self.shift
+        return (x if self.domain.levels is None else x.round().clamp(0, self.domain.levels - 1)).to(self.domain.dtype)
 
 
 LAWS: dict[str, type[Law]] = {
     "bernoulli": Bernoulli,
+    "categorical": Categorical,
     "discretized_logistic": DiscretizedLogistic,
     "gaussian": Gaussian,
     "grey_bce": GreyBCE,
 }
 
 
-def choose(name: str, domain: Domain) -> Law:
+def choose(name: str, domain: Domain, scale: Scale = "entry") -> Law:
     """The law ``name`` for ``domain``; ``"auto"`` takes the one that fits its values.
 
-    Raises a ValueError for a law that cannot describe the domain's values.
+    Raises a ValueError for a law that cannot describe the domain's values, and for a shared scale of a
+    law that has no scale.
     """
-    if domain.levels is None:
-        fitting = ["gaussian"]
-    elif domain.levels == 2:
-        fitting = ["bernoulli", "discretized_logistic"]
-    else:
-        fitting = ["discretized_logistic", *(["grey_bce"] if isinstance(domain, Grid) else [])]
+    fitting = laws_of(domain)
     if name == "auto":
         name = fitting[0]
     if name not in fitting:
         raise ValueError(f"decoder={name!r} cannot describe {domain}; expected auto or {' or '.join(fitting)}.")
-    return LAWS[name](domain)
+    law = LAWS[name]
+    if issubclass(law, Scaled):
+        return law(domain, scale)
+    if scale != "entry":
+        raise ValueError(f"scale={scale!r} needs a law with a scale, discretized_logistic or gaussian; got {name}.")
+    return law(domain)
+
+
+def laws_of(domain: Domain) -> list[str]:
+    """The laws that can describe a domain's values, the best first."""
+    if domain.levels is None:
+        return ["gaussian"]
+    binary = ["bernoulli"] if domain.levels == 2 else []
+    if isinstance(domain, Tokens | Pyramid) or (isinstance(domain, Grid) and not domain.ordered):
+        return [*binary, "categorical"]
+    grey = ["grey_bce"] if isinstance(domain, Grid) and domain.levels > 2 else []
+    return [*binary, "discretized_logistic", "categorical", *grey]
+
+
+def squared(domain: Domain, scale: Scale = "entry") -> Squared:
+    """Half the squared error of ordered values, for models that need no law.
+
+    Raises a ValueError for symbols and codes, whose distances mean nothing, and for a shared scale.
+    """
+    if laws_of(domain)[-1] == "categorical" and "discretized_logistic" not in laws_of(domain):
+        raise ValueError(f"decoder='squared' needs ordered values; got {domain}. Use decoder='categorical'.")
+    if scale != "entry":
+        raise ValueError(f"decoder='squared' has one scale already; leave out scale={scale!r}.")
+    return Squared(domain)

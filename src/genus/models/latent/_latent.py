@@ -24,8 +24,8 @@ from genus.prob.reduce import logmeanexp
 AT_ONCE = 8192  # latents that are decoded together
 
 
-class LatentModel(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
-    """Latents ``(B, L)`` with a standard normal prior, a law p(x|z) of each entry, and q(z|x).
+class Decoding(GenerativeModel, HasPosterior, IsConditional):
+    """Latents ``(B, L)`` with a standard normal prior, and a law p(x|z) of each entry.
 
     Subclasses set ``law`` and ``latent_features``, and give `posterior` and `parameters_given`.
     """
@@ -45,10 +45,6 @@ class LatentModel(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
     def law_likelihood(self) -> Likelihood:
         return self.law.likelihood
 
-    @property
-    def likelihood(self) -> Likelihood:
-        return weakest([Likelihood.BOUND, self.law.likelihood])
-
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return standard_normal(z)
 
@@ -59,6 +55,9 @@ class LatentModel(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
 
     def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.law.total(x, self.parameters_given(z, condition))
+
+    def log_levels(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.law.log_levels(self.parameters_given(z, condition)).flatten(1, -2)
 
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -85,6 +84,27 @@ class LatentModel(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         if pixels == "typical":
             return self.decode(z, condition=condition)
         return self.generate(z, condition, generator)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        self.domain.check(x)
+        check_condition(self, condition, len(x))
+        return self.posterior(x, condition).mean
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        check_condition(self, condition, len(z))
+        if z.shape[1:] != (self.latent_features,):
+            raise ValueError(f"z: expected shape (B, {self.latent_features}); got {tuple(z.shape)}.")
+        return self.law.typical(self.parameters_given(z, condition))
+
+
+class LatentModel(Decoding, HasLogProb):
+    """With a posterior that has a density: weighted draws from it bound log p(x)."""
+
+    @property
+    def likelihood(self) -> Likelihood:
+        return weakest([Likelihood.BOUND, self.law.likelihood])
 
     @torch.no_grad()
     def log_prob(
@@ -122,19 +142,6 @@ class LatentModel(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         q, at_once = self.posterior(x, condition), max(1, AT_ONCE // max(1, len(x)))
         counts = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
         return torch.cat([self.log_weight(x, q.sample(k, generator), q, condition).double() for k in counts])
-
-    @torch.no_grad()
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
-        return self.posterior(x, condition).mean
-
-    @torch.no_grad()
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        check_condition(self, condition, len(z))
-        if z.shape[1:] != (self.latent_features,):
-            raise ValueError(f"z: expected shape (B, {self.latent_features}); got {tuple(z.shape)}.")
-        return self.law.typical(self.parameters_given(z, condition))
 
 
 def standard_normal(z: Tensor) -> Tensor:

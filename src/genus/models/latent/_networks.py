@@ -1,11 +1,25 @@
-"""Encoders and decoders: fully connected layers, and strided convolutions with their mirror image."""
+"""Encoders and decoders: fully connected layers, and strided convolutions with their mirror image.
+
+Both take a flat vector of what the law's `normalise` gives and the one-hot label, ``(B, inputs + classes)``.
+"""
 
 import math
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genus.domain import Grid
+from genus.contract import Batch, GenerativeModel, Split, name_of
+from genus.domain import Label, Vectors
+from genus.models.latent._decoder import Law, size_of
+from genus.nn.residual import zero
+from genus.prob import noise
+
+Network = Literal["mlp", "conv"]
+
+CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
 def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
@@ -25,38 +39,143 @@ def halvings(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
     return sizes
 
 
-class ConvEncoder(nn.Module):
-    """Strided convolutions and a linear layer: ``(B, C*H*W + classes)`` to ``(B, outputs)``."""
+class Residual(nn.Module):
+    """``relu(x + W relu(W x))`` with convolutions of three; the second starts at zero, so nothing needs a norm."""
 
-    def __init__(self, domain: Grid, classes: int, channels: tuple[int, ...], outputs: int):
+    def __init__(self, channels: int, dims: int):
         super().__init__()
-        self.shape = domain.shape
+        self.first = CONVOLUTIONS[dims](channels, channels, 3, padding=1)
+        self.second = zero(CONVOLUTIONS[dims](channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, *size)`` -> the same shape."""
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+class ConvEncoder(nn.Module):
+    """Strided convolutions, residual blocks after each, and fully connected layers: ``(B, outputs)``.
+
+    planes: numbers at each place of ``size`` (1 to 3 axes). classes: of the label, which joins after
+    the convolutions.
+    """
+
+    def __init__(
+        self,
+        planes: int,
+        size: tuple[int, ...],
+        classes: int,
+        channels: tuple[int, ...],
+        blocks: int,
+        hidden: tuple[int, ...],
+        outputs: int,
+    ):
+        super().__init__()
+        self.shape = (planes, *size)
         layers: list[nn.Module] = []
-        for before, after in zip((domain.channels, *channels), channels, strict=False):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+        for k, (before, after) in enumerate(zip((planes, *channels), channels, strict=False)):
+            kernel = 3 if k else 5
+            convolution = CONVOLUTIONS[len(size)](before, after, kernel, stride=2, padding=kernel // 2)
+            layers += [convolution, nn.ReLU(inplace=True)]
+            layers += [Residual(after, len(size)) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers)
-        features = (domain.channels, *channels)[-1] * math.prod(halvings(domain.size, len(channels))[-1])
-        self.head = nn.Linear(features + classes, outputs)
+        features = (planes, *channels)[-1] * math.prod(halvings(size, len(channels))[-1])
+        self.head = mlp(features + classes, hidden, outputs)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Convolve the picture; the label joins before the last layer."""
-        picture, label = u.split([math.prod(self.shape), u.shape[1] - math.prod(self.shape)], dim=1)
-        return self.head(torch.cat([self.layers(picture.view(-1, *self.shape)).flatten(1), label], 1))
+        """Convolve the data; the label joins before the fully connected layers."""
+        data, label = u.split([math.prod(self.shape), u.shape[1] - math.prod(self.shape)], dim=1)
+        return self.head(torch.cat([self.layers(data.view(-1, *self.shape)).flatten(1), label], 1))
 
 
-def conv_decoder(domain: Grid, inputs: int, channels: tuple[int, ...], outputs: int) -> nn.Sequential:
-    """The mirror image: a linear layer, transposed convolutions, and a convolution to the outputs."""
-    sizes = halvings(domain.size, len(channels))
-    wide = channels[::-1] or (domain.channels,)
+def conv_decoder(
+    inputs: int, size: tuple[int, ...], channels: tuple[int, ...], blocks: int, hidden: tuple[int, ...], planes: int
+) -> nn.Sequential:
+    """The mirror image, to ``(B, planes, *size)``: the last convolution has no bias, and like the encoder's
+    first reaches over five, as nothing works at the full size but these two."""
+    dims, sizes, wide = len(size), halvings(size, len(channels)), channels[::-1]
     layers: list[nn.Module] = [
-        nn.Linear(inputs, wide[0] * math.prod(sizes[-1])),
+        *mlp(inputs, hidden[::-1], wide[0] * math.prod(sizes[-1])),
         nn.Unflatten(1, (wide[0], *sizes[-1])),
         nn.ReLU(inplace=True),
     ]
-    for before, after, size in zip(wide, (*wide[1:], wide[-1]), sizes[-2::-1], strict=False):
-        even = (1 - size[0] % 2, 1 - size[1] % 2)  # an even size needs one more row than 2m - 1
+    for k, (before, after, target) in enumerate(zip(wide, (*wide[1:], planes), sizes[-2::-1], strict=True), 1):
+        last = k == len(wide)
+        kernel = 5 if last else 3
+        even = tuple(1 - n % 2 for n in target)  # an even size needs one more than 2m - 1
+        layers += [Residual(before, dims) for _ in range(blocks)]
         layers += [
-            nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=even),
+            TRANSPOSED[dims](before, after, kernel, stride=2, padding=kernel // 2, output_padding=even, bias=not last),
             nn.ReLU(inplace=True),
         ]
-    return nn.Sequential(*layers, nn.Conv2d(wide[-1], outputs * domain.channels, 3, padding=1, bias=False))
+    return nn.Sequential(*layers[:-1])
+
+
+class TwoNetworks(GenerativeModel):
+    """A model whose encoder reads what its law makes of the data, and whose decoder gives what the law needs.
+
+    The label, where there is one, is read by both.
+    """
+
+    law: Law
+    latent_features: int
+
+    def build(
+        self, network: Network, hidden: tuple[int, ...], channels: tuple[int, ...], blocks: int, outside: int
+    ) -> None:
+        """Make ``encoder`` (to ``outside`` numbers) and ``decoder``; the law must be there."""
+        condition, law, size = self.condition, self.law, size_of(self.domain)
+        if self.latent_features < 1 or any(width < 1 for width in (*hidden, *channels)) or blocks < 0 or not channels:
+            raise ValueError(
+                f"expected latent_features, hidden and (one or more) channels >= 1 and blocks >= 0; got "
+                f"latent_features={self.latent_features}, {hidden=}, {channels=}, {blocks=}."
+            )
+        if condition is not None and not isinstance(condition, Label):
+            raise ValueError(f"{name_of(self)} is conditioned on labels; got {condition}.")
+        if network == "conv" and (isinstance(self.domain, Vectors) or len(size) > 3):
+            raise ValueError(
+                f"network='conv' needs neighbours along 1 to 3 axes; got {self.domain}. Use network='mlp'."
+            )
+        self.num_classes = condition.count if isinstance(condition, Label) else 0
+        inside, inputs = self.latent_features + self.num_classes, law.planes * math.prod(size)
+        if network == "conv":
+            self.encoder: nn.Module = ConvEncoder(law.planes, size, self.num_classes, channels, blocks, hidden, outside)
+            planes = law.outputs * self.domain.num_dims // math.prod(size)
+            self.decoder = conv_decoder(inside, size, channels, blocks, hidden, planes)
+            self.pixel_bias = nn.Parameter(torch.zeros(law.outputs, *self.domain.shape))
+        else:
+            self.encoder = mlp(inputs + self.num_classes, hidden, outside)
+            self.decoder = mlp(inside, hidden[::-1], law.outputs * self.domain.num_dims)
+
+    def initialise(self, split: Split) -> None:
+        """(At most 10,000) training data set the law's scale and the output bias."""
+        batch = spread(split, 10_000)
+        with torch.no_grad():
+            self.bias.copy_(self.law.fit(batch.x))
+
+    @property
+    def bias(self) -> Tensor:
+        """The last bias ``(outputs, *domain.shape)``: in both networks one for each entry, so that
+        it can start at the data's mean."""
+        last = self.decoder[-1]
+        return last.bias.view(self.law.outputs, *self.domain.shape) if isinstance(last, nn.Linear) else self.pixel_bias
+
+    def with_label(self, features: Tensor, condition: Tensor | None) -> Tensor:
+        """``(B, n)`` features followed by the one-hot label, where there is one."""
+        if condition is None:
+            return features
+        return torch.cat([features, F.one_hot(condition.long(), self.num_classes).to(features)], 1)
+
+    def inputs(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """What the encoder reads of raw data and their labels, ``(B, n)``."""
+        return self.with_label(self.law.normalise(x, self.bias.dtype).flatten(1), condition)
+
+    def parameters_given(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """What the law p(x|z) needs: ``(B, outputs, *domain.shape)``."""
+        out = self.decoder(self.with_label(z, condition)).to(z.dtype).view(len(z), -1, *self.domain.shape)
+        return out if isinstance(self.decoder[-1], nn.Linear) else out + self.pixel_bias
+
+
+def spread(split: Split, count: int) -> Batch:
+    """``count`` data from all over a split, or all of them."""
+    index = torch.linspace(0, len(split) - 1, min(len(split), count)).long()
+    return split.batch(index, noise.stream("vae", "initialise"))

@@ -24,6 +24,9 @@ from torch import Tensor
 
 from genus.contract import Batch, Losses, check_condition
 from genus.domain import Domain
+from genus.models.latent._decoder import Scale
+from genus.models.latent._networks import Network
+from genus.models.latent._prior import PriorName
 from genus.models.latent.vae import VAE
 from genus.prob.reduce import logmeanexp
 from genus.recipe import Recipe
@@ -32,18 +35,25 @@ Estimator = Literal["dreg", "stl", "plain"]
 
 
 class IWAE(VAE):
-    """Importance-weighted autoencoder of grids (any size, channels, levels) and of tables.
+    """Importance-weighted autoencoder of grids (any size, channels, levels), sequences, sound and tables.
 
     Args:
         importance_samples: Draws of z a datum, K of the bound that is trained.
         estimator: Of the gradient: dreg (doubly reparameterised), stl (sticking the landing; biased for
             more than one draw), or plain.
         latent_features: Number of latent variables.
-        network: Fully connected layers, or strided convolutions (2-D grids).
-        hidden: Widths of the fully connected layers, from the data inwards (network mlp).
+        network: Fully connected layers; conv puts strided convolutions before them (all but tables).
+        hidden: Widths of the fully connected layers, from the data inwards.
         channels: Channels of the convolutions, from the data inwards; each halves the size (network conv).
+        blocks: Residual blocks after each of these convolutions (network conv).
         decoder: The law of an entry given z. auto takes bernoulli for two levels, discretized_logistic for
-            more, gaussian for tables.
+            ordered levels and sound, categorical for symbols and codes, gaussian for tables.
+        scale: Of a discretized_logistic or gaussian law: an entry's own, given z, or shared by all entries.
+        prior: normal, vamp (a mixture of posteriors at learned pseudo-inputs) or flow. Learned priors
+            know no labels.
+        components: Pseudo-inputs (prior vamp).
+        kl_warmup: Part of training, from 0 to 1, over which the weight of log p(z) - log q(z|x) rises from zero;
+            keeps latents from being given up early.
     """
 
     paper = "Burda, Grosse, Salakhutdinov (2016). Importance Weighted Autoencoders. https://arxiv.org/abs/1509.00519"
@@ -64,14 +74,20 @@ class IWAE(VAE):
         importance_samples: int = 50,
         estimator: Estimator = "dreg",
         latent_features: int = 50,
-        network: Literal["mlp", "conv"] = "mlp",
+        network: Network = "mlp",
         hidden: tuple[int, ...] = (200, 200),
         channels: tuple[int, ...] = (32, 64),
-        decoder: Literal["auto", "bernoulli", "discretized_logistic", "gaussian"] = "auto",
+        blocks: int = 0,
+        decoder: Literal["auto", "bernoulli", "categorical", "discretized_logistic", "gaussian"] = "auto",
+        scale: Scale = "entry",
+        prior: PriorName = "normal",
+        components: int = 500,
+        kl_warmup: float = 0.0,
     ):
         super().__init__(
             domain, condition, latent_features=latent_features, network=network, hidden=hidden, channels=channels,
-            decoder=decoder,
+            blocks=blocks, decoder=decoder, scale=scale, prior=prior, components=components,
+            kl_warmup=kl_warmup,
         )  # fmt: skip
         if importance_samples < 1:
             raise ValueError(f"importance_samples: expected 1 or more; got {importance_samples}.")
@@ -86,7 +102,7 @@ class IWAE(VAE):
         check_condition(self, condition, len(x))
         q = self.posterior(x, condition)
         z = q.sample(self.importance_samples, generator)
-        log_w = self.log_weight(x, z, q if self.estimator == "plain" else q.detach(), condition)
+        log_w = self.log_weight(x, z, q if self.estimator == "plain" else q.detach(), condition, self.kl_weight)
         weights = log_w.detach().softmax(0)  # w~
         if self.estimator == "dreg" and z.requires_grad:
             z.register_hook(lambda gradient: gradient * weights.unsqueeze(-1))
@@ -95,4 +111,15 @@ class IWAE(VAE):
         return {"loss": climb.detach() - climb - bound, "effective_samples": 1 / weights.square().sum(0)}
 
     def criterion(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        return self.losses(batch, generator)["loss"]
+        """The loss as it is after the warm-up, so that early checkpoints are not favoured."""
+        weight, self.kl_weight = self.kl_weight, 1.0
+        loss = self.losses(batch, generator)["loss"]
+        self.kl_weight = weight
+        return loss
+
+    @property
+    def cure(self) -> str:
+        return (
+            f"Try a longer --kl-warmup (now {self.kl_warmup:g}), a lower --learning-rate, fewer --importance-samples "
+            f"(now {self.importance_samples}) or a smaller decoder ({self.size_setting})."
+        )

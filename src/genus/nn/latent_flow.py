@@ -1,7 +1,8 @@
 """A flow over latent vectors: affine couplings (Dinh et al. 2017, https://arxiv.org/abs/1605.08803).
 
-Luo & Hu (2021), https://arxiv.org/abs/2103.01458: a prior over shapes that is
-learned, because q(z | x) of all shapes together is far from a normal law.
+A prior that is learned, because q(z | x) of all data together is far from a normal law: over shapes,
+Luo & Hu (2021), https://arxiv.org/abs/2103.01458; of autoencoders, Chen et al. (2017),
+https://arxiv.org/abs/1611.02731.
 """
 
 import torch
@@ -33,7 +34,7 @@ class Coupling(nn.Module):
         return torch.cat([moved, kept] if self.swap else [kept, moved], dim=1)
 
     def _scale_and_shift(self, kept: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = self.network(torch.cat([kept, context], dim=1)).float().chunk(2, dim=1)
+        raw, shift = self.network(torch.cat([kept, context], dim=1)).to(kept.dtype).chunk(2, dim=1)
         return F.logsigmoid(raw + 2), shift
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,10 +51,15 @@ class Coupling(nn.Module):
 
 
 class LatentFlow(nn.Module):
-    """p(z) by affine couplings that turn z into standard normal w; context ``(B, C)`` may have C = 0."""
+    """p(z) by affine couplings that turn z into standard normal w; context ``(B, C)`` may have C = 0.
+
+    Raises a ValueError for fewer than two features: a coupling moves one half by the other.
+    """
 
     def __init__(self, features: int, context: int, couplings: int, hidden: int):
         super().__init__()
+        if features < 2:
+            raise ValueError(f"a flow over latents needs at least 2 of them; got {features}.")
         self.couplings = nn.ModuleList(
             [Coupling(features, context, hidden, swap=bool(i % 2)) for i in range(couplings)]
         )

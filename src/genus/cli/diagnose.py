@@ -1,0 +1,140 @@
+"""genus diagnose RUN"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from genus.cli import flags
+from genus.errors import SettingsError
+
+if TYPE_CHECKING:
+    from genus.evaluate.diagnose import Diagnosis
+
+ABOUT = """What the bound of a latent-variable model hides: whether its latents tell anything, and how far the bound is
+from log p(x).
+
+examples:
+  genus diagnose runs/vae-digits-...                 numbers, curves, reconstructions
+  genus diagnose runs/vae-digits-... --samples 4096  a bound of 4096 draws, beside plain Monte Carlo
+  genus diagnose --curse --out curse.png             why plain Monte Carlo from the prior fails
+
+The numbers go to RUN/diagnosis.json, the pictures to RUN/explore/."""
+
+
+@dataclasses.dataclass
+class DiagnoseFlags:
+    """What to look at, and how closely."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """The run folder (none with --curse)."""
+    items: int = 500
+    """Items that are looked at; information cannot exceed the logarithm of their number."""
+    samples: int = 128
+    """Draws of the latents an item, rounded down to a power of two."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Whose items."""
+    seed: int = 0
+    """The result is a function of it."""
+    curse: bool = False
+    """Instead of a run: the error of plain Monte Carlo by draws and latents, where log p(x) is known."""
+    out: Path | None = None
+    """Where to write the picture (default RUN/explore/diagnosis.png, or runs/curse.png)."""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the numbers and the warnings; write JSON and pictures."""
+    chosen = flags.parse(DiagnoseFlags, arguments or ["--help"], "genus diagnose", ABOUT)
+    if chosen.curse == (chosen.run is not None):
+        raise SettingsError("expected the path of a run folder, or --curse without one.")
+    return _curse(chosen) if chosen.curse else _run(chosen)
+
+
+def _run(chosen: DiagnoseFlags) -> int:
+    from genus.evaluate.diagnose import diagnose
+    from genus.report.diagnosis import ROWS, picture, plots, reconstructions
+    from genus.report.pictures import png_of
+    from genus.training import open_run
+
+    assert chosen.run is not None
+    run = open_run(chosen.run)
+    split = run.source.splits[chosen.split]
+    told = diagnose(run.model, split, items=chosen.items, samples=chosen.samples, seed=chosen.seed)
+    console = Console(highlight=False)
+    console.print(Text(f"{told.model} on {run.source.name}: {told.items:,} items of the {chosen.split} split, "
+                       f"latents: {told.latents}\n", style="bold"))  # fmt: skip
+    _show(console, told)
+    out = chosen.out or run.path / "explore" / "diagnosis.png"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    kept = run.path / "diagnosis.json"
+    kept.write_text(json.dumps({"split": chosen.split, **told.to_json()}, indent=1, allow_nan=False), encoding="utf-8")
+    paths = [kept]
+    if (drawn := plots(told)) is not None:
+        out.write_bytes(png_of(drawn))
+        paths.append(out)
+    paths.append(out.with_name(f"{out.stem}-reconstructions.png"))
+    paths[-1].write_bytes(picture(reconstructions(run.model, split, seed=chosen.seed), run.domain))
+    for path in paths:
+        print(path)
+    print(f"rows: {'; '.join(ROWS)}")
+    return 0
+
+
+def _show(console: Console, told: "Diagnosis") -> None:
+    """Numbers, curves, notes and warnings."""
+    from genus.report.diagnosis import facts, with_error
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for what, number, meaning in facts(told):
+        table.add_row(Text(what), Text(number), Text(meaning, style="dim"))
+    if told.kl_each is not None:
+        most = sorted(told.kl_each, reverse=True)
+        text = " ".join(f"{value:.2f}" for value in most[:32]) + (" ..." if len(most) > 32 else "")
+        table.add_row(Text("KL of each latent"), Text(text), Text("nats, the largest first", style="dim"))
+    console.print(table)
+    if told.bound:
+        curves = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in ("log p(x) by K draws", "from q(z|x): a bound", "effective", "from p(z): plain", "effective"):
+            curves.add_column(Text(name), justify="right")
+        for bound, prior in zip(told.bound, told.prior, strict=True):
+            curves.add_row(str(bound.draws), with_error(bound.nats), f"{bound.effective:.1f}", with_error(prior.nats),
+                           f"{prior.effective:.1f}")  # fmt: skip
+        console.print()
+        console.print(curves)
+    if told.exact is None and told.exact_how:
+        console.print(Text(f"exact log p(x): {told.exact_how}", style="dim"))
+    console.print()
+    for note in told.notes:
+        console.print(Text(note, style="dim"))
+    for symptom in told.symptoms:
+        console.print(Text(f"warning: {symptom}\n", style="yellow"))
+
+
+def _curse(chosen: DiagnoseFlags) -> int:
+    from genus.evaluate.curse import curse
+    from genus.report.diagnosis import curse_plot
+    from genus.report.pictures import png_of
+    from genus.report.plots import svg_of
+
+    found = curse(seed=chosen.seed)
+    console = Console(highlight=False)
+    console.print("nats missing to log p(x) with K draws from the prior p, from an encoder q\n")
+    table = Table(box=None, pad_edge=False)
+    shown = range(0, len(found.draws), 4)
+    for name in ("latents", *(f"{law} {found.draws[n]}" for law in "pq" for n in shown)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for latents, prior, posterior in zip(found.latents, found.prior, found.posterior, strict=True):
+        cells = (f"{round(errors[n].value, 2) + 0.0:.2f}" for errors in (prior, posterior) for n in shown)
+        table.add_row(str(latents), *cells)
+    console.print(table)
+    path = chosen.out or Path("runs") / "curse.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = curse_plot(found)
+    path.write_bytes(svg_of(drawn) if path.suffix == ".svg" else png_of(drawn))
+    print(path)
+    return 0

@@ -1,0 +1,75 @@
+"""genus reconstruct RUN"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from genus.cli import flags
+from genus.cli.exploring import Whose
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genus.domain import Domain
+
+ABOUT = """What the latents of a run keep: data above what is decoded from their latents.
+
+examples:
+  genus reconstruct runs/vae-...                        eight random test items
+  genus reconstruct runs/vqvae-... --items 3 17 4       codes are latents, too
+  genus reconstruct runs/vae-... --picture me.jpg       your own pictures, in the run's size and colours
+  genus reconstruct runs/vae-... --rows 1000            the error of 1,000 items; 16 of them are shown
+
+Originals stand in the first row, their reconstructions in the second. The error is of all of them."""
+
+SHOWN = 16
+
+
+@dataclasses.dataclass
+class ReconstructFlags(Whose):
+    """Of which data."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+
+
+def main(arguments: list[str]) -> int:
+    """Write the picture, and print its path and the error."""
+    chosen = flags.parse(ReconstructFlags, arguments or ["--help"], "genus reconstruct", ABOUT)
+
+    import torch
+
+    from genus.cli.exploring import chosen_data, write
+    from genus.contract import HasLatents, require
+    from genus.explore import reconstruct
+    from genus.training import open_run
+
+    run = open_run(chosen.run)
+    require(run.model, HasLatents, "encode")
+    x, condition, what = chosen_data(run, chosen)
+    again = reconstruct(run.model, x, condition).cpu()
+    print(f"columns: {what}" if len(x) <= SHOWN else f"{len(x):,} test items, the first {SHOWN} shown")
+    print(error(x, again, run.domain))
+    write(run, torch.stack([x[:SHOWN], again[:SHOWN]]), chosen.out, f"reconstruct-{chosen.which()}")
+    return 0
+
+
+def error(x: "Tensor", again: "Tensor", domain: "Domain") -> str:
+    """How far ``again`` is from ``x``, both ``(N, *domain.shape)``, as a sentence that says what is measured."""
+    from genus.domain import Discrete, Grid, Points, Waveform
+    from genus.evaluate.shapes import chamfer
+
+    unit = ""
+    match domain:
+        case Points():  # in no order
+            return f"mean Chamfer distance: {float(chamfer(x, again, squared=False).mean()):.4g}"
+        case Waveform():
+            x, again, unit = domain.amplitudes(x), domain.amplitudes(again), " of an amplitude of 1"
+        case Grid(ordered=True) if domain.levels > 2:
+            unit = f" of {domain.levels - 1} levels"
+        case _ if isinstance(domain, Discrete):
+            return f"entries that differ: {float((x != again).double().mean()):.2%}"
+    rmse = float((x.double() - again.double()).square().mean().sqrt())
+    return f"root mean square error of an entry: {rmse:.4g}{unit}"
