@@ -22,17 +22,36 @@ from genus import registry
 from genus.data import list_sources
 from genus.domain import Domain, Grid
 from genus.errors import GenusError
-from genus.explore import add, complete, difference, directions, encode, interpolate, keep_mask, members, traverse
+from genus.explore import (
+    add,
+    complete,
+    decode,
+    difference,
+    directions,
+    encode,
+    interpolate,
+    keep_mask,
+    members,
+    plane,
+    quantiles,
+    reconstruct,
+    sweep,
+    traverse,
+)
 from genus.explore.completion import with_grey
 from genus.prob import noise
 from genus.report.pictures import sheet
-from genus.training import Run, configure, train
+from genus.training import Run, configure, open_run, train
 from genus.training.signals import Interrupted
+from genus.training.stages import StagedRun
 
 LARGEST = 150_000  # bytes of a picture
 MNIST = Grid(1, (28, 28))
 BINARY = {"binarize": "dynamic"}
 FACES = ("realnvp", "glow", "vae")
+CODES = ("vqvae", "vqvae2")  # whose own samples, of uniform codes, look like nothing
+LETTERS = {"conditional": True, "latent_features": 6, "beta": 2.0, "kl_warmup": 0.25}
+STYLE = {"conditional": True, "latent_features": 2, "hidden": (400, 400), "kl_warmup": 0.25}
 
 
 @dataclass(frozen=True)
@@ -88,7 +107,7 @@ def trained(picture: Picture, runs: Path, minutes: float) -> Run:
     """The picture's run: trained, resumed with the budget that it began with, or found finished."""
     folder = runs / picture.folder
     if (folder / "config.json").exists():
-        return train(Run(folder).config, folder)
+        return train(open_run(folder).config, folder)
     return train(configure(picture.model, picture.data, minutes=minutes, **picture.options), folder)
 
 
@@ -112,9 +131,16 @@ def training(folder: Path) -> str:
     """How a run was trained, as a sentence; nothing where it is not here."""
     if not (folder / "config.json").exists():
         return ""
-    run = Run(folder)
+    run = open_run(folder)
+    if isinstance(run, StagedRun):
+        return f" {told(run.first)} {told(run.second)}"
+    return f" {told(run)}"
+
+
+def told(run: Run) -> str:
+    """The recipe and the steps of one training."""
     steps = run.state["step"]
-    return f" Recipe `{run.config.recipe_name}`, {steps:,} steps." if steps > 1 else " Fitted in one pass."
+    return f"Recipe `{run.config.recipe_name}`, {steps:,} steps." if steps > 1 else "Fitted in one pass."
 
 
 # -- what is in it ----------------------------------------------------------------------
@@ -124,7 +150,7 @@ def gallery() -> Iterator[Picture]:
     """Every picture whose model and data are known here."""
     known = {source.name for source in list_sources()}
     for picture in everything():
-        if picture.model in registry.names() and picture.data in known:
+        if set(picture.model.split("+")) <= set(registry.names()) and picture.data in known:
             yield picture
 
 
@@ -132,7 +158,7 @@ def everything() -> Iterator[Picture]:
     """All pictures that there could be."""
     for model in registry.names():
         binary = registry.family(model) == "autoregressive"  # as their papers do, and minutes get farther
-        if registry.get(model).refuses(replace(MNIST, levels=2) if binary else MNIST) is None:
+        if model not in CODES and registry.get(model).refuses(replace(MNIST, levels=2) if binary else MNIST) is None:
             said = f"Samples of {model}, trained on {'dynamically binarized ' if binary else ''}MNIST."
             yield Picture(f"samples-{model}", model, "mnist", samples, said, BINARY if binary else {})
     for model in ("gated_pixelcnn", "deep_nade", "wavenet"):
@@ -145,6 +171,8 @@ def everything() -> Iterator[Picture]:
             yield Picture(f"interpolations-{model}-{data}", model, data, interpolations, said)
         said = f"{model} on letters: test items above; below, more and more of (bold - regular) is added."
         yield Picture(f"bold-{model}", model, "glyphs", sums("weight=regular", "weight=bold"), said)
+    yield from two_stages()
+    yield from of_latents()
     yield Picture(
         "traversal-vae", "vae", "mnist", traversal, "vae: its eight most active latents, from -3 to +3 deviations."
     )
@@ -157,6 +185,33 @@ def everything() -> Iterator[Picture]:
             yield Picture(f"faces-{name}-{model}", model, "yalefaces", sums(minus, plus), said, {"size": 32})
     for data in ("tones", "fsdd"):
         yield Picture(f"sounds-wavenet-{data}", "wavenet", data, sounds, f"wavenet on {data}: sounds that it made up.")
+
+
+def two_stages() -> Iterator[Picture]:
+    """Models of codes, and what they are codes of."""
+    said = "vqvae+gated_pixelcnn: samples; 7x7 codes of a VQ-VAE, and a gated PixelCNN of the codes."
+    yield Picture("samples-vqvae-gated_pixelcnn", "vqvae+gated_pixelcnn", "mnist", typical, said)
+    said = "vqvae2+multiscale_pixelcnn: samples of letters, 64x64 in colour; codes on two grids, coarse and fine."
+    pyramid = {"size": 64, "colour": "rgb"}
+    yield Picture("samples-vqvae2-multiscale_pixelcnn", "vqvae2+multiscale_pixelcnn", "glyphs", typical, said, pyramid)
+    said = "vqvae2: test items, and what their codes keep of them."
+    yield Picture("reconstructions-vqvae2", "vqvae2+multiscale_pixelcnn", "glyphs", reconstructions, said, pyramid)
+    for model in ("ppca", "autoencoder", "vae"):
+        said = f"{model}: test items, and what their latents keep of them."
+        yield Picture(f"reconstructions-{model}", model, "mnist", reconstructions, said)
+
+
+def of_latents() -> Iterator[Picture]:
+    """What moving in the latents of a VAE does."""
+    said = "vae with two latents, not told the digits: the whole latent space, in steps of equal probability."
+    two = {key: value for key, value in STYLE.items() if key != "conditional"}
+    yield Picture("plane-vae", "vae", "mnist", latent_plane, said, two)
+    said = "vae with two latents, told the digits: a test item, then its handwriting in each of the ten digits."
+    yield Picture("style-vae", "vae", "mnist", other_labels, said, STYLE)
+    said = "vae: test sevens above; below, more and more of (nine - seven) is added."
+    yield Picture("sevens-to-nines-vae", "vae", "mnist", sums("label=7", "label=9"), said)
+    said = "vae told the letters: each latent swept through the range of its prior; what is left is style."
+    yield Picture("sweeps-vae", "vae", "glyphs", sweeps, said, LETTERS)
 
 
 # -- how it is drawn --------------------------------------------------------------------
@@ -216,6 +271,48 @@ def traversal(run: Run) -> bytes:
     z = encode(run.model, run.source.train.batch(torch.arange(1000)).x)
     along = directions(z, 8)
     return small(traverse(run.model, along.centre.view(z.shape[1:]).to(z.dtype), along, 9), run.domain)
+
+
+def typical(run: Run) -> bytes:
+    """Two rows of samples, each entry's most typical value."""
+    return small(run.sample(20, seed=1, pixels="typical").unflatten(0, (2, 10)), run.domain)
+
+
+def reconstructions(run: Run) -> bytes:
+    """Items, and below them what the latents keep."""
+    x = some(run, 10)
+    return small(torch.stack([x, reconstruct(run.model, x).cpu()]), run.domain)
+
+
+def labelled(run: Run) -> tuple[Tensor, Tensor | None]:
+    """A thousand training items, with their labels if the run has them."""
+    x, condition, _ = run.source.train.batch(torch.arange(1000))
+    return x, None if run.condition is None else condition
+
+
+def latent_plane(run: Run) -> bytes:
+    """The plane of two latents."""
+    z = encode(run.model, *labelled(run))
+    along = directions(z, 2)
+    return small(plane(run.model, along.centre.to(z.dtype), along, quantiles(run.model, z, along, 15)[0]), run.domain)
+
+
+def other_labels(run: Run) -> bytes:
+    """Six items, and each decoded with all labels."""
+    index = noise.permutation(len(run.source.test), noise.stream("gallery"))[:6]
+    x, condition, _ = run.source.test.batch(index)
+    z, classes = encode(run.model, x, condition), torch.arange(10)
+    others = decode(run.model, z.repeat_interleave(10, 0), classes.repeat(6)).unflatten(0, (6, 10))
+    return small(torch.cat([x.unsqueeze(1), others.cpu()], 1), run.domain)
+
+
+def sweeps(run: Run) -> bytes:
+    """Each latent through the range of its prior, from the mean, as the letter R."""
+    x, condition = labelled(run)
+    z = encode(run.model, x, condition)
+    along, letter = directions(z, 6), torch.tensor(17)
+    to, _ = quantiles(run.model, z, along, 9)
+    return small(sweep(run.model, along.centre.to(z.dtype), along, to, condition=letter), run.domain)
 
 
 def sums(minus: str, plus: str) -> Callable[[Run], bytes]:

@@ -10,7 +10,7 @@ class Recipe(BaseModel):
 
     A model's ``recipes`` name at least ``quick`` (minutes on a laptop) and ``paper``
     (the published settings, as far as they carry over). ``<name>-<kind of domain>`` stands in
-    for ``<name>`` on such data.
+    for ``<name>`` on such data (``-codes`` on grids without order).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

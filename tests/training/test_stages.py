@@ -147,6 +147,8 @@ def test_settings_go_by_the_names_of_the_stages() -> None:
     twice = configure("vae+vae", "digits", **{"first.latent_features": 5, "second.latent_features": 2})
     assert isinstance(twice, StagedConfig) and twice.second.settings["latent_features"] == 2
     assert twice.second.recipe_name == "quick-vectors"  # the recipe for the kind of the latents
+    coded = configure("vqvae+gated_pixelcnn", "digits")
+    assert isinstance(coded, StagedConfig) and coded.second.recipe_name == "quick-codes"
     for wrong, said in (
         ({"hidden": (3,)}, r"vae\.hidden or realnvp\.hidden"),
         ({"vae.size": 8}, "common to both stages"),

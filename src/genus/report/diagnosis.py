@@ -109,6 +109,12 @@ def facts(told: Diagnosis) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _tile(what: str, number: str) -> tuple[str, str]:
+    """A tile is narrow: the unit stands under the number."""
+    value, unit, _ = number.partition(" nats")
+    return value, f"{what}, nats" if unit else what
+
+
 def plots(told: Diagnosis) -> Figure | None:
     """KL of each latent, and both estimates of log p(x) against K; None where there is neither."""
     panels = [draw for draw, has in ((_kl, told.kl_each), (_curves, told.bound)) if has]
@@ -182,7 +188,7 @@ def section_elements(section: Section | None, domain: Domain) -> list[html.Eleme
     elements: list[html.Element] = [
         html.Heading("What the bound hides"),
         *(html.Text(f"Warning: {symptom}") for symptom in told.symptoms),
-        html.Tiles(tuple((number, what) for what, number, _ in facts(told))),
+        html.Tiles(tuple(_tile(what, number) for what, number, _ in facts(told))),
         *(html.Text(note) for note in told.notes),
     ]
     if drawn is not None:
@@ -190,5 +196,5 @@ def section_elements(section: Section | None, domain: Domain) -> list[html.Eleme
     caption = "reconstructions over data" if isinstance(domain, Vectors) else "rows: " + "; ".join(ROWS)
     shown = html.Picture(picture(section.shown, domain), "reconstructions", "Reconstructions", caption,
                          isinstance(domain, Grid))  # fmt: skip
-    more = f"{told.items} held-out items, {told.draws} draws each; `genus diagnose` takes more, and explains."
+    more = f"{told.items} held-out items, {told.draws} draws each; genus diagnose takes more, and explains."
     return [*elements, shown, html.Text(more)]

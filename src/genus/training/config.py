@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from genus import __version__, registry
 from genus.contract import GenerativeModel, name_of
 from genus.data import DataOptions, data_options
-from genus.domain import Domain
+from genus.domain import Domain, Grid
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.recipe import Recipe
 from genus.settings import explain, schema, validate
@@ -132,12 +132,15 @@ def configure(
 
 
 def _recipe_name(cls: type[GenerativeModel], name: str, domain: Callable[[], Domain]) -> str:
-    """``name``, or the special one for the data's kind of domain where the model has one."""
+    """``name``, or the special one for the data's kind of domain (``codes``: a grid without order) where the model
+    has one."""
     if name not in cls.recipes:
         raise SettingsError(f"{name_of(cls)} has no recipe {name!r}; expected one of {', '.join(cls.recipes)}.")
     if not any(key.startswith(f"{name}-") for key in cls.recipes):
         return name
-    special = f"{name}-{domain().kind}"
+    given = domain()
+    kind = "codes" if isinstance(given, Grid) and not given.ordered else given.kind
+    special = f"{name}-{kind}"
     return special if special in cls.recipes else name
 
 

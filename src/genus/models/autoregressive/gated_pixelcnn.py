@@ -53,8 +53,8 @@ class GatedPixelCNN(GatedStacks, RasterModel):
             learning_rate=2e-3, batch_size=32, steps=10_000, schedule="cosine", warmup_steps=200, clip_norm=100.0,
             ema=0.999, precision="bfloat16", settings={"features": 32, "dilations": (1, 2, 1, 4, 1, 2, 1)},
         ),
-        "codes": Recipe(  # of a first stage: small grids, and few of them
-            optimizer="adamw", weight_decay=0.01, learning_rate=2e-3, batch_size=64, steps=10_000, schedule="cosine",
+        "quick-codes": Recipe(  # of a first stage: small grids, and few of them
+            optimizer="adamw", weight_decay=0.01, learning_rate=2e-3, batch_size=64, steps=4000, schedule="cosine",
             warmup_steps=200, clip_norm=100.0, ema=0.999, precision="bfloat16",
             settings={"features": 64, "dilations": (1, 2, 1, 2, 1), "dropout": 0.1},
         ),
