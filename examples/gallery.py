@@ -51,6 +51,8 @@ BINARY = {"binarize": "dynamic"}
 FACES = ("realnvp", "glow", "vae")
 CODES = ("vqvae", "vqvae2")  # whose own samples, of uniform codes, look like nothing
 LETTERS = {"conditional": True, "latent_features": 6, "beta": 2.0, "kl_warmup": 0.25}
+FEW_FACES = {"size": 64, "latent_features": 48, "hidden": (512,), "scale": "shared", "kl_warmup": 0.3,
+             "weight_decay": 0.1, "batch_size": 32}  # fmt: skip
 STYLE = {"conditional": True, "latent_features": 2, "hidden": (400, 400), "kl_warmup": 0.25}
 
 
@@ -182,7 +184,14 @@ def everything() -> Iterator[Picture]:
             ("glasses", "glasses=yes", "glasses=no,expression=neutral"),
         ):
             said = f"{model} on the Yale faces: test items above; below, more and more of the {name} is added."
-            yield Picture(f"faces-{name}-{model}", model, "yalefaces", sums(minus, plus), said, {"size": 32})
+            yield Picture(
+                f"faces-{name}-{model}",
+                model,
+                "yalefaces",
+                sums(minus, plus),
+                said,
+                FEW_FACES if model == "vae" else {"size": 32},
+            )
     for data in ("tones", "fsdd"):
         yield Picture(f"sounds-wavenet-{data}", "wavenet", data, sounds, f"wavenet on {data}: sounds that it made up.")
 
@@ -307,12 +316,13 @@ def other_labels(run: Run) -> bytes:
 
 
 def sweeps(run: Run) -> bytes:
-    """Each latent through the range of its prior, from the mean, as the letter R."""
+    """Each latent of a letter R through the range of its prior."""
     x, condition = labelled(run)
-    z = encode(run.model, x, condition)
-    along, letter = directions(z, 6), torch.tensor(17)
+    assert condition is not None
+    z, letter = encode(run.model, x, condition), torch.tensor(17)
+    along = directions(z, 6)
     to, _ = quantiles(run.model, z, along, 9)
-    return small(sweep(run.model, along.centre.to(z.dtype), along, to, condition=letter), run.domain)
+    return small(sweep(run.model, z[condition == letter][0], along, to, condition=letter), run.domain)
 
 
 def sums(minus: str, plus: str) -> Callable[[Run], bytes]:
