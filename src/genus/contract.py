@@ -15,6 +15,7 @@ worked out from the parts of the model, never declared by hand.
     class FitsInClosedForm     is fitted by one pass over the data, not by gradients
 """
 
+import math
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from genus.domain import Domain, Label
+from genus.domain import Domain, Label, Vectors
 from genus.errors import CapabilityError
 from genus.recipe import Recipe
 
@@ -332,6 +333,12 @@ class HasPosterior(HasLatents):
         """log p(z) in nats, ``(B,)``, of latents ``(B, *latent shape)``."""
 
     @abstractmethod
+    def draw_prior(
+        self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """``count`` latents drawn from p(z), ``(count, *latent shape)``."""
+
+    @abstractmethod
     def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """log p(x|z) in nats, ``(B,)``."""
 
@@ -355,6 +362,28 @@ class HasPosterior(HasLatents):
         labels = None if condition is None else condition.repeat(count, *[1] * (condition.ndim - 1))
         log_p = self.log_given(x.repeat(count, *[1] * (x.ndim - 1)), flat, labels).view(count, len(x))
         return log_p + beta * (self.log_prior(flat, labels).view(count, len(x)) - q.log_prob(z))
+
+
+def has_standard_prior(model: object) -> bool:
+    """Whether the prior of a model's latents is N(0, I), whatever the label: found out at a few places, near
+    and far, as a prior may be learned, or be another model. False for models without a prior's density."""
+    if not (isinstance(model, HasPosterior) and isinstance(model, GenerativeModel)):
+        return False
+    if not isinstance(model.latent_domain, Vectors):
+        return False
+    features, of = model.latent_domain.features, model.condition
+    classes = of.count if isinstance(of, Label) else 1
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    places = 3 * torch.arange(1, 8 * features + 1, dtype=dtype, device=model.device).sin().view(8, features)
+    label = None if of is None else torch.arange(classes, device=model.device).repeat_interleave(8)
+    z = places.repeat(classes, 1)
+    try:
+        with torch.no_grad():
+            given = model.log_prior(z, label)
+    except CapabilityError:  # a second stage without a likelihood
+        return False
+    expected = -0.5 * (z.double().square() + math.log(2 * math.pi)).sum(1)
+    return torch.allclose(given.double(), expected, rtol=1e-4, atol=1e-3)
 
 
 class IsConditional(ABC):  # noqa: B024  a promise about methods that exist anyway

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from genus.contract import has_standard_prior
 from genus.data import Source, TensorSplit
 from genus.domain import Grid, Label, Points, Vectors
 from genus.errors import DataFormatError, SettingsError
@@ -25,7 +26,6 @@ from genus.explore import (
     sides,
     sweep,
 )
-from genus.explore.latents import has_standard_prior
 from genus.explore.moves import with_scale
 from genus.models.flow.realnvp import RealNVP
 from genus.models.latent.vae import VAE

@@ -47,6 +47,11 @@ class Coder(GenerativeModel, HasPosterior):
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return torch.full((len(z),), -math.log(4))
 
+    def draw_prior(
+        self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return noise.integers(4, (count, 1, 1, 1), generator).to(torch.uint8)
+
     def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.logits.log_softmax(1)[z.flatten().long(), self._number(x)]
 

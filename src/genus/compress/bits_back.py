@@ -40,10 +40,9 @@ from torch import Tensor
 
 from genus.compress.coder import LARGEST_BLOCK, LARGEST_TENSOR, TOTAL, frequencies, reproducible
 from genus.compress.stack import Stack
-from genus.contract import GenerativeModel, HasPosterior, Likelihood, name_of
+from genus.contract import GenerativeModel, HasPosterior, Likelihood, has_standard_prior, name_of
 from genus.domain import Label
 from genus.errors import CapabilityError, DataFormatError
-from genus.prob import gaussian, noise
 from genus.prob.posterior import Certain, DiagonalNormal
 
 BITS = 16  # of a latent: 2^16 bins
@@ -76,7 +75,7 @@ def check(model: GenerativeModel) -> None:
             reason = "its codes follow from the data without doubt, so bits-back coding has no bits to get back"
         elif not isinstance(q, DiagonalNormal):
             reason = "bits-back coding takes a normal posterior of each latent by itself; it has another kind"
-        elif not _standard(model):
+        elif not has_standard_prior(model):
             reason = "bits-back coding takes a standard normal prior of the latents; it has another one"
         else:
             parts.log_levels(q.mean, label)
@@ -201,16 +200,6 @@ def _laws(q: object) -> list[tuple[float, float]]:
 def _latents(bins: list[int], size: int, shape: tuple[int, ...]) -> Tensor:
     """The middles of the bins, ``(size, *shape)`` float64."""
     return bins_of_prior(BITS)[1][torch.tensor(bins, dtype=torch.int64)].view(size, *shape)
-
-
-def _standard(model: GenerativeModel) -> bool:
-    """Whether the prior is N(0, 1) of each latent, for every label: asked at eight points, in nats."""
-    parts, classes = cast(HasPosterior, model), _classes(model)
-    points = noise.normal((8, *parts.latent_domain.shape), noise.stream("bits back")).to(model.device)
-    z = torch.cat([points] * classes)
-    label = None if model.condition is None else torch.arange(classes, device=model.device).repeat_interleave(8)
-    expected = gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).flatten(1).sum(1)
-    return bool(torch.allclose(parts.log_prior(z, label).to(expected), expected, 1e-4, 1e-3))
 
 
 # -- entries --------------------------------------------------------------------------------

@@ -17,9 +17,6 @@ import torch
 from torch import Tensor
 
 from genus.contract import HasLogProb, HasPosterior, Likelihood, Posterior
-from genus.domain import Vectors
-from genus.models.latent._latent import Decoding
-from genus.prob import gaussian, noise
 
 AT_ONCE = 8192  # latents that are decoded together
 MOST_LATENTS = 3  # that a grid can cover
@@ -65,12 +62,8 @@ class Prior:
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` draws for each item, ``(count, B, *latent shape)``."""
         shape = (count, *self.mean.shape)
-        if levels := self.model.latent_domain.levels:  # codes: a code model's prior is uniform
-            return noise.integers(levels, shape, generator, self.mean.device).to(self.mean.dtype)
-        if isinstance(self.model, Decoding):
-            labels = repeated(self.condition, count)
-            return self.model.draw_prior(count * len(self.mean), labels, generator).view(shape)
-        return noise.normal(shape, generator, self.mean.device, self.mean.dtype)
+        labels = repeated(self.condition, count)
+        return self.model.draw_prior(count * len(self.mean), labels, generator).view(shape)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z), ``(count, B)``."""
@@ -80,18 +73,6 @@ class Prior:
 def repeated(x: Tensor | None, count: int) -> Tensor | None:
     """A batch ``count`` times, one after the other."""
     return None if x is None else x.repeat(count, *[1] * (x.ndim - 1))
-
-
-def has_standard_prior(model: HasPosterior, z: Tensor, condition: Tensor | None = None) -> bool:
-    """Whether p(z) is N(0, I), found out at the latents ``(B, L)``, near and far."""
-    if not isinstance(model.latent_domain, Vectors) or not z.is_floating_point():
-        return False
-    zero = z.new_zeros(())
-    places = (z, 3 * z + 1)
-    return all(
-        torch.allclose(model.log_prior(p, condition), gaussian.log_prob(p, zero, zero).sum(1), rtol=1e-4, atol=1e-3)
-        for p in places
-    )
 
 
 def log_weights(

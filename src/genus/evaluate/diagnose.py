@@ -16,7 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genus.contract import Batch, GenerativeModel, HasPosterior, Likelihood, Posterior, Split, Symptom, require
+from genus.contract import (
+    Batch,
+    GenerativeModel,
+    HasPosterior,
+    Likelihood,
+    Posterior,
+    Split,
+    Symptom,
+    has_standard_prior,
+    require,
+)
 from genus.contract import name_of as registry_name
 from genus.domain import Pyramid
 from genus.evaluate import bounds
@@ -230,12 +240,10 @@ def _of_latents(model: HasPosterior, found: Encoded, seed: int) -> Diagnosis:
     variances = None if discrete else tuple(found.means.flatten(1).double().var(0).tolist())
     kl = kl_each = None
     if discrete:
-        notes.append(
-            "Codes follow from the data without doubt, and a code model's prior is uniform: no KL a dimension."
-        )
+        notes.append("Codes follow from the data without doubt: there is no KL of each latent.")
     elif found.certain:
         notes.append("Latents follow from the data without doubt: the KL term has no value.")
-    elif bounds.has_standard_prior(model, found.z, batch.condition) and isinstance(found.posteriors[0], DiagonalNormal):
+    elif has_standard_prior(model) and isinstance(found.posteriors[0], DiagonalNormal):
         each = torch.cat([q.kl_to_standard() for q in found.posteriors if isinstance(q, DiagonalNormal)]).double()
         kl, kl_each = Mean.of(each.sum(1)), tuple(each.mean(0).tolist())
     else:
@@ -317,7 +325,7 @@ def _known(model: HasPosterior, found: Encoded, budget: int, seed: int) -> Known
     x, condition, _ = found.batch
     first = slice(0, min(len(x), ENCODED))
     z = found.posteriors[0].sample(64, noise.stream(seed, "diagnose", "spread"))
-    if not bounds.has_standard_prior(model, found.z, condition):
+    if not has_standard_prior(model):
         z = z.new_empty(0)  # a grid covers a standard normal prior only
     return bounds.exact(model, x[first], None if condition is None else condition[first], z, budget)
 

@@ -9,11 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from genus.contract import GenerativeModel, HasLatents, HasPosterior, name_of, require
-from genus.domain import Vectors
-from genus.errors import CapabilityError
+from genus.contract import GenerativeModel, HasLatents, has_standard_prior, name_of, require
 from genus.explore.directions import Directions
-from genus.prob import gaussian, noise
 
 Method = Literal["spherical", "linear"]
 AT_ONCE = 64  # data that are encoded or decoded together
@@ -188,22 +185,6 @@ def quantiles(model: GenerativeModel, z: Tensor, along: Directions, count: int) 
     if has_standard_prior(model):
         return torch.special.ndtri(probability).expand(len(along.vectors), -1), "the prior"
     return (z.flatten(1).double() @ along.vectors.T).quantile(probability, 0).T, "the encoded data"
-
-
-def has_standard_prior(model: GenerativeModel) -> bool:
-    """Whether p(z) is standard normal; seen from its values at a few places, as a prior may be learned."""
-    if not (isinstance(model, HasPosterior) and isinstance(model.latent_domain, Vectors)):
-        return False
-    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
-    z = noise.normal((8, model.latent_domain.features), noise.stream("explore", "prior"), model.device, dtype)
-    of = model.condition
-    labels = None if of is None else torch.zeros((len(z), *of.shape), dtype=of.dtype, device=model.device)
-    try:
-        given = model.log_prior(z, labels)
-    except CapabilityError:  # no prior at all, or one without a likelihood
-        return False
-    expected = gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1)
-    return torch.allclose(given.to(expected), expected, rtol=1e-4)
 
 
 # -- arithmetic -------------------------------------------------------------------------

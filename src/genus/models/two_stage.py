@@ -178,7 +178,13 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         return self.first.posterior(x, self._of_first(condition))
 
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Of the second stage; raises a `CapabilityError` where that has none."""
         return self.second.log_prob(self._for_second(z), condition=condition)
+
+    def draw_prior(
+        self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.second.sample(count, condition=condition, generator=generator)
 
     def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.first.log_given(x, z, self._of_first(condition))

@@ -359,6 +359,12 @@ class Blend(Toy, HasPosterior):
         """Standard normal."""
         return gaussian.log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(1)
 
+    def draw_prior(
+        self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Standard normal."""
+        return noise.normal((count, 1), generator, self.device, self.encoder.weight.dtype)
+
     def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """The sum over entries."""
         logits = self.decoder(z)

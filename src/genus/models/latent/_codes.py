@@ -176,6 +176,12 @@ class CodeModel(GenerativeModel, HasLogProb, HasPosterior):
         """Uniform over all codes: -n log K."""
         return self.writer.bias.new_full((len(z),), -self.latent_domain.num_dims * math.log(self.latent_domain.levels))
 
+    def draw_prior(
+        self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        z = noise.integers(self.latent_domain.levels, (count, *self.latent_domain.shape), generator, self.device)
+        return z.to(self.latent_domain.dtype)
+
     def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.law.total(x, self.parameters_given(z))
 
@@ -203,7 +209,7 @@ class CodeModel(GenerativeModel, HasLogProb, HasPosterior):
                 typical value, as papers show it.
         """
         check_condition(self, condition, count)
-        z = noise.integers(self.latent_domain.levels, (count, *self.latent_domain.shape), generator, self.device)
+        z = self.draw_prior(count, None, generator)
         return self.decode(z) if pixels == "typical" else self.generate(z, generator=generator)
 
     @torch.no_grad()

@@ -48,8 +48,9 @@ class Decoding(GenerativeModel, HasPosterior, IsConditional):
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return standard_normal(z)
 
-    def draw_prior(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        """``count`` latents from p(z), ``(count, latent_features)``."""
+    def draw_prior(
+        self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         dtype = next(self.parameters()).dtype
         return noise.normal((count, self.latent_features), generator, self.device, dtype)
 

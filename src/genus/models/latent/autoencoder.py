@@ -107,7 +107,9 @@ class Autoencoder(TwoNetworks, Decoding):
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.codes.log_prob(z, condition)
 
-    def draw_prior(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def draw_prior(
+        self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         return self.codes.draw(count, condition, generator)
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:

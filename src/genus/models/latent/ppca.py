@@ -205,6 +205,11 @@ class PPCA(GenerativeModel, HasLogProb, HasPosterior, IsEditable, FitsInClosedFo
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1)
 
+    def draw_prior(
+        self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.normal((count, self.latent_features), generator)
+
     def mean_given(self, z: Tensor) -> Tensor:
         """W z + mu, ``(B, D)``."""
         return z.to(self.mean) @ self.weight.T + self.mean
@@ -258,7 +263,7 @@ class PPCA(GenerativeModel, HasLogProb, HasPosterior, IsEditable, FitsInClosedFo
             pixels: draw takes each entry from its law, as the model means it; typical takes its mean.
         """
         check_condition(self, condition, count)
-        z = self.normal((count, self.latent_features), generator)
+        z = self.draw_prior(count, None, generator)
         return self.decode(z) if pixels == "typical" else self.generate(z, None, generator)
 
     @torch.no_grad()

@@ -161,7 +161,9 @@ class VAE(TwoNetworks, LatentModel):
         return standard_normal(z) if self.prior is None else self.prior.log_prob(z, self.read)
 
     @torch.no_grad()
-    def draw_prior(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def draw_prior(
+        self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         if self.prior is None:
             return super().draw_prior(count, condition, generator)
         return self.prior.draw(count, self.read, generator)
