@@ -29,6 +29,7 @@ from genus.explore import (
 from genus.explore.moves import with_scale
 from genus.models.flow.realnvp import RealNVP
 from genus.models.latent.vae import VAE
+from genus.models.two_stage import TwoStage
 from genus.prob import noise
 from genus.testing.mutants import Affine
 
@@ -100,6 +101,11 @@ def test_a_standard_prior_is_seen_from_its_values() -> None:
     assert has_standard_prior(VAE.tiny(domain)) and has_standard_prior(VAE.tiny(domain, labels))
     assert not has_standard_prior(Learned.tiny(domain))
     assert not has_standard_prior(RealNVP.tiny(Grid(1, (4, 4), 16)))  # signs no prior of its own
+    pair = TwoStage.tiny(domain)  # its prior is a flow
+    assert has_standard_prior(pair)  # which begins as the identity
+    for parameter in pair.second.parameters():
+        parameter.data += 0.1
+    assert not has_standard_prior(pair)
 
 
 def test_a_sweep_sets_one_coordinate_and_leaves_the_others() -> None:

@@ -66,7 +66,7 @@ def _run(chosen: DiagnoseFlags) -> int:
     split = run.source.splits[chosen.split]
     told = diagnose(run.model, split, items=chosen.items, samples=chosen.samples, seed=chosen.seed)
     console = Console(highlight=False)
-    console.print(Text(f"{told.model} on {run.source.name}: {told.items:,} items of the {chosen.split} split, "
+    console.print(Text(f"{run.config.model} on {run.source.name}: {told.items:,} items of the {chosen.split} split, "
                        f"latents: {told.latents}\n", style="bold"))  # fmt: skip
     _show(console, told)
     out = chosen.out or run.path / "explore" / "diagnosis.png"
