@@ -3,6 +3,7 @@
 import pytest
 
 from genus import registry
+from genus.domain import Grid
 from genus.testing import Subject, checks_for, subjects
 from genus.testing.checks import Check
 
@@ -24,3 +25,12 @@ def test_contract(subject: Subject, check: Check) -> None:
 @pytest.mark.parametrize("name", registry.names())
 def test_every_model_has_a_tiny_domain(name: str) -> None:
     assert list(subjects(registry.get(name))), f"{name} takes none of the tiny domains, so nothing was checked"
+
+
+def test_codes_are_refused_by_models_that_read_levels_in_order() -> None:
+    codes = Grid(1, (7, 7), 512, ordered=False)
+    told = {name: registry.get(name).refuses(codes) for name in registry.names()}
+    assert {name for name, said in told.items() if said and "codes have no order" in said} == {
+        "pixelcnn_pp", "ppca", "glow", "nice", "realnvp", "ddpm", "dcgan",
+    }  # fmt: skip
+    assert told["gated_pixelcnn"] is None and told["vae"] is None

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from genus.domain import Domain, Label, Vectors
+from genus.domain import Domain, Grid, Label, Vectors
 from genus.errors import CapabilityError
 from genus.recipe import Recipe
 
@@ -145,6 +145,7 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
     paper: ClassVar[str]  # "Authors (year). Title. URL"
     domains: ClassVar[tuple[type[Domain], ...]]  # the kinds of domain it can model
     recipes: ClassVar[dict[str, Recipe]] = {}
+    reads_order: ClassVar[bool] = False  # whether it takes neighbouring levels for alike, so that codes are refused
 
     def __init__(self, domain: Domain, condition: Domain | None = None):
         super().__init__()
@@ -160,6 +161,8 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
     def refuses(cls, domain: Domain) -> str | None:
         """Why this model cannot model ``domain``, as a sentence; None if it can."""
         if isinstance(domain, cls.domains):
+            if cls.reads_order and isinstance(domain, Grid) and not domain.ordered:
+                return f"{name_of(cls)} takes neighbouring levels for alike, and codes have no order; got {domain}."
             return None
         return f"{name_of(cls)} models {listed([d.kind for d in cls.domains])} data; got {domain}."
 

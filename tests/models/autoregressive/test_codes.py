@@ -165,6 +165,6 @@ def test_grids_in_order_are_read_as_before(make: Make) -> None:
 
 
 def test_a_mixture_of_logistics_refuses_codes() -> None:
-    with pytest.raises(ValueError, match=r"pixelcnn_pp models levels in order.*got grid 1x4x5, 40 codes"):
+    with pytest.raises(ValueError, match=r"pixelcnn_pp takes neighbouring levels for alike.*got grid 1x4x5, 40 codes"):
         PixelCNNPP(CODES)
     assert PixelCNNPP.refuses(Grid(1, (4, 5), 40)) is None

@@ -112,6 +112,7 @@ class DCGAN(GenerativeModel):
         "Generative Adversarial Networks. https://arxiv.org/abs/1511.06434"
     )
     domains: ClassVar[tuple[type[Domain], ...]] = (Grid,)
+    reads_order = True
     recipes: ClassVar[dict[str, Recipe]] = {
         "quick": Recipe(learning_rate=5e-4, betas=(0.5, 0.999), batch_size=64, steps=2000, settings={"width": 32}),
         "paper": Recipe(learning_rate=2e-4, betas=(0.5, 0.999), batch_size=128, steps=50_000),

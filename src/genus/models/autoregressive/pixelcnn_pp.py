@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genus.contract import check_condition, name_of
+from genus.contract import check_condition
 from genus.domain import Domain, Grid
 from genus.models.autoregressive._entries import every_level
 from genus.models.autoregressive._masked import OUTSIDE, MaskedConv, Memory, RasterModel
@@ -150,6 +150,7 @@ class PixelCNNPP(RasterModel):
         "Salimans, Karpathy, Chen, Kingma (2017). PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture "
         "Likelihood and Other Modifications. https://arxiv.org/abs/1701.05517"
     )
+    reads_order = True  # levels are bins of logistic densities
     recipes = {  # noqa: RUF012
         "quick": Recipe(
             learning_rate=3e-3, batch_size=32, steps=600, schedule="cosine", warmup_steps=50, clip_norm=100.0, ema=0.99,
@@ -190,12 +191,6 @@ class PixelCNNPP(RasterModel):
         self.head = MaskedConv(features, rows * mixtures)
         with torch.no_grad():
             self.head.bias.view(rows, mixtures)[1 : 1 + channels] = torch.linspace(-1, 1, mixtures)
-
-    @classmethod
-    def refuses(cls, domain: Domain) -> str | None:
-        if isinstance(domain, Grid) and not domain.ordered:
-            return f"{name_of(cls)} models levels in order, by a mixture of logistics; got {domain}, which have none."
-        return super().refuses(domain)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:

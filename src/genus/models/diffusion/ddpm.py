@@ -62,6 +62,7 @@ class DDPM(GenerativeModel, HasLogProb, IsConditional):
         "Ho, Jain, Abbeel (2020). Denoising Diffusion Probabilistic Models. https://arxiv.org/abs/2006.11239"
     )
     domains: ClassVar[tuple[type[Domain], ...]] = (Grid, Vectors)
+    reads_order = True
     recipes: ClassVar[dict[str, Recipe]] = {
         "quick": Recipe(
             learning_rate=2e-3,

@@ -72,6 +72,7 @@ class PPCA(GenerativeModel, HasLogProb, HasPosterior, IsEditable, FitsInClosedFo
         "Tipping & Bishop (1999). Probabilistic Principal Component Analysis. https://doi.org/10.1111/1467-9868.00196"
     )
     domains = (Grid, Vectors)
+    reads_order = True
     recipes: ClassVar[dict[str, Recipe]] = {"quick": Recipe(), "paper": Recipe()}  # one pass: nothing to choose
     mean: Tensor  # mu, (D,)
     axes: Tensor  # U, (D, K)
@@ -97,8 +98,6 @@ class PPCA(GenerativeModel, HasLogProb, HasPosterior, IsEditable, FitsInClosedFo
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:
-        if isinstance(domain, Grid) and not domain.ordered:
-            return f"ppca models numbers, and codes have no order; got {domain}."
         if isinstance(domain, cls.domains) and domain.num_dims < 2:
             return f"ppca needs two entries, one to explain by another; got {domain}."
         return super().refuses(domain)
