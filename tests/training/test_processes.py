@@ -31,9 +31,10 @@ def check_as_one(model: str, folder: Path, processes: int) -> float:
     """The largest relative difference of the logged losses of ``processes`` and of one.
 
     A flow at its own learning rate amplifies rounding tenfold in ten steps, also of one process
-    that takes the batch in two parts; a tenth of the rate shows the sums alone.
+    that takes the batch in two parts; a tenth of the rate shows the sums alone. A rounding of bfloat16
+    may choose another code.
     """
-    calm = ["--learning-rate", "1e-4"] if model == "realnvp" else []
+    calm = {"realnvp": ["--learning-rate", "1e-4"], "vqvae": ["--precision", "float32"]}.get(model, [])
     finish(command(model, folder / "one", *calm))
     finish(command(model, folder / "several", *calm, processes=processes))
     one, several = losses(folder / "one"), losses(folder / "several")
@@ -84,7 +85,7 @@ def test_no_thread_outlives_the_work_of_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "processes"), [("nade", 2), ("realnvp", 2), ("ddpm", 2), ("vae", 3)])
+@pytest.mark.parametrize(("model", "processes"), [("nade", 2), ("realnvp", 2), ("ddpm", 2), ("vae", 3), ("vqvae", 2)])
 def test_several_processes_compute_what_one_does(model: str, processes: int, tmp_path: Path) -> None:
     assert check_as_one(model, tmp_path, processes) < TOLERANCE
 
