@@ -60,9 +60,25 @@ def test_the_decoder_has_one_gradient() -> None:
     torch.testing.assert_close(gradients[0], gradients[2])
 
 
+def test_draws_and_the_weight_of_the_prior_rise_and_checkpoints_are_compared_at_the_end() -> None:
+    made = IWAE(DOMAIN, latent_features=2, hidden=(6,), importance_samples=16, kl_warmup=0.5, samples_warmup=0.5)
+    assert made.draws == 16  # outside of training
+    seen = []
+    for fraction in (0.0, 0.125, 0.25, 0.5, 1.0):
+        made.progress(fraction)
+        seen.append(made.draws)
+        torch.testing.assert_close(
+            made.criterion(Batch(data(3)), stream("z")),
+            -made.log_prob(data(3), num_samples=16, generator=stream("z")),
+        )
+    assert seen == [1, 2, 4, 16, 16]
+
+
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="importance_samples"):
         IWAE(Vectors(2), importance_samples=0)
+    with pytest.raises(ValueError, match="samples_warmup"):
+        IWAE(Vectors(2), samples_warmup=2.0)
 
 
 def test_a_cure_names_settings_that_there_are() -> None:

@@ -54,6 +54,8 @@ class IWAE(VAE):
         components: Pseudo-inputs (prior vamp).
         kl_warmup: Part of training, from 0 to 1, over which the weight of log p(z) - log q(z|x) rises from zero;
             keeps latents from being given up early.
+        samples_warmup: Part of training, from 0 to 1, over which the draws rise from one to importance_samples,
+            each step of training by the same factor; a step takes as long as it has draws.
     """
 
     paper = "Burda, Grosse, Salakhutdinov (2016). Importance Weighted Autoencoders. https://arxiv.org/abs/1509.00519"
@@ -83,6 +85,7 @@ class IWAE(VAE):
         prior: PriorName = "normal",
         components: int = 500,
         kl_warmup: float = 0.0,
+        samples_warmup: float = 0.0,
     ):
         super().__init__(
             domain, condition, latent_features=latent_features, network=network, hidden=hidden, channels=channels,
@@ -91,17 +94,25 @@ class IWAE(VAE):
         )  # fmt: skip
         if importance_samples < 1:
             raise ValueError(f"importance_samples: expected 1 or more; got {importance_samples}.")
+        if not 0 <= samples_warmup <= 1:
+            raise ValueError(f"samples_warmup: expected a part of training from 0 to 1; got {samples_warmup}.")
         self.importance_samples, self.estimator = importance_samples, estimator
+        self.samples_warmup, self.draws = samples_warmup, importance_samples
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, latent_features=2, hidden=(16,), importance_samples=3)
 
+    def progress(self, fraction: float) -> None:
+        super().progress(fraction)
+        risen = min(1.0, fraction / self.samples_warmup) if self.samples_warmup > 0 else 1.0
+        self.draws = round(self.importance_samples**risen)
+
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         x, condition, _ = batch
         check_condition(self, condition, len(x))
         q = self.posterior(x, condition)
-        z = q.sample(self.importance_samples, generator)
+        z = q.sample(self.draws, generator)
         log_w = self.log_weight(x, z, q if self.estimator == "plain" else q.detach(), condition, self.kl_weight)
         weights = log_w.detach().softmax(0)  # w~
         if self.estimator == "dreg" and z.requires_grad:
@@ -111,10 +122,11 @@ class IWAE(VAE):
         return {"loss": climb.detach() - climb - bound, "effective_samples": 1 / weights.square().sum(0)}
 
     def criterion(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """The loss as it is after the warm-up, so that early checkpoints are not favoured."""
-        weight, self.kl_weight = self.kl_weight, 1.0
+        """The loss as it is after the warm-ups, so that checkpoints are compared by one number."""
+        now = self.kl_weight, self.draws
+        self.kl_weight, self.draws = 1.0, self.importance_samples
         loss = self.losses(batch, generator)["loss"]
-        self.kl_weight = weight
+        self.kl_weight, self.draws = now
         return loss
 
     @property
