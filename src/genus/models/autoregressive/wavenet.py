@@ -96,6 +96,14 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
                 "head": 96,
             },
         ),
+        # Short sequences (codes of a first stage, lines of a text): a view of 127 back, many at a time.
+        "quick-tokens": Recipe(
+            optimizer="adamw", weight_decay=0.01, learning_rate=3e-3, batch_size=32, steps=1500, schedule="cosine",
+            warmup_steps=100, clip_norm=1.0, ema=0.99, precision="bfloat16",
+            settings={
+                "cycles": 2, "dilations": (1, 2, 4, 8, 16, 32), "residual": 48, "gated": 48, "skip": 128, "head": 128,
+            },
+        ),
         "fsdd": Recipe(
             learning_rate=2e-3, batch_size=8, steps=1200, schedule="cosine", warmup_steps=100, clip_norm=1.0,
             ema=0.999, precision="bfloat16",
