@@ -1,7 +1,7 @@
 """Two stages: the bound by enumeration and quadrature, what noisy bounds may be averaged into, labels, options."""
 
 import math
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from genus.prob import noise
 from genus.prob.noise import stream
 from genus.prob.posterior import Certain
 from genus.prob.reduce import logmeanexp
+from genus.recipe import Recipe
 from genus.settings import schema
 from genus.testing import check_model
 
@@ -289,9 +290,10 @@ def test_draws_of_a_stage_that_is_itself_noisy_are_averaged() -> None:
 
 
 class Pair(TwoStage):
-    """As `TwoStage`, of the domains that its tiny instance takes."""
+    """As `TwoStage`, of the domains that its tiny instance takes; its stages have recipes, it has none of its own."""
 
     domains = (Grid, Vectors)
+    recipes: ClassVar[dict[str, Recipe]] = {"quick": Recipe(), "paper": Recipe()}
 
 
 @pytest.mark.slow

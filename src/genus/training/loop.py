@@ -116,7 +116,7 @@ def _fit_or_descend(config: RunConfig, source: Source, folder: Path, team: Team,
         if found is not None:
             session.restore(checkpoints / found)
             shown.say(f"resuming at step {session.step} of {steps}")
-        if team.leads:
+        if team.leads and session.step < steps:
             here = environment(team.device, team.size, config.accumulate)
             shown.say_if(note(folder / "environment.jsonl", session.step, here))
         sit(session, folder, shown, stop)
