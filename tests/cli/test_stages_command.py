@@ -6,6 +6,7 @@ import pytest
 
 from genus.cli.__main__ import main
 from genus.compare import compare
+from genus.training import open_run
 
 TINY = ["--limit", "60", "--quiet", "--vae.hidden", "8", "--vae.latent-features", "3", "--vae.batch-size", "20"]
 
@@ -32,7 +33,8 @@ def test_every_command_takes_the_run(trained: Path, capsys: pytest.CaptureFixtur
 def test_the_report_is_of_both(trained: Path) -> None:
     assert main(["report", str(trained), "--limit", "10", "--count", "12"]) == 0
     page = (trained / "report.html").read_text()
-    assert "vae+realnvp on digits" in page and "vae/loss" in page
+    assert "vae+realnvp on digits" in page and "loss against training step" in page
+    assert {"train/vae/loss", "train/loss"} <= {key for record in open_run(trained).metrics for key in record}
 
 
 def test_codes_are_shown_and_trained_on(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
