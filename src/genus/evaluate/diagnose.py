@@ -33,11 +33,11 @@ from genus.evaluate import bounds
 from genus.evaluate._items import choose, gather
 from genus.evaluate.bounds import Known, Mean, Point, Prior
 from genus.evaluate.likelihood import evaluating
+from genus.models.latent._symptoms import ACTIVE
 from genus.prob import noise
 from genus.prob.posterior import Certain, DiagonalNormal
 from genus.settings import schema
 
-ACTIVE = 0.01  # Var_x(E_q[z]) of a unit that is used; Burda et al. (2016), section 5.2
 SILENT = 0.1  # nats: latents that tell less than this tell nothing
 ENCODED = 256  # data that are encoded together
 PAIRED = 2**22  # numbers that are held together where every latent meets every posterior

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from genus.contract import (
     Batch,
-    GenerativeModel,
     HasLogProb,
-    HasPosterior,
     Likelihood,
     Losses,
     Split,
@@ -32,6 +30,7 @@ from genus.errors import CapabilityError
 from genus.models.latent import _decoder
 from genus.models.latent._codebook import Codebook, Quantised
 from genus.models.latent._decoder import Law, size_of
+from genus.models.latent._latent import ThroughLatents
 from genus.models.latent._mean_square import MeanSquare
 from genus.models.latent._vq_networks import Bottleneck, Writer
 from genus.prob import noise
@@ -42,8 +41,11 @@ ENOUGH = 1024  # data that scales and biases are taken from
 COLLAPSED = 0.1  # of the codes in use
 
 
-class CodeModel(GenerativeModel, HasLogProb, HasPosterior):
+class CodeModel(ThroughLatents, HasLogProb):
     """Codes in place of a datum, and a law p(x|codes) of its entries.
+
+    Samples are of uniform codes, which look like nothing: a prior that is learned on the codes makes samples
+    (``genus train vqvae+gated_pixelcnn``).
 
     Subclasses set ``code_domain`` and ``bottlenecks`` (coarsest first), and give `quantise`, `parameters_of`,
     `grids` and `join`.
@@ -193,26 +195,6 @@ class CodeModel(GenerativeModel, HasLogProb, HasPosterior):
         return self.law.draw(self.parameters_given(z), generator)
 
     @torch.no_grad()
-    def sample(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        pixels: Literal["draw", "typical"] = "draw",
-    ) -> Tensor:
-        """Uniform codes, then x from p(x|codes). Uniform codes look like nothing: a prior that is learned on
-        the codes makes samples (``genus train vqvae+gated_pixelcnn``).
-
-        Args:
-            pixels: draw takes each entry from its law, as the model means it; typical takes its most
-                typical value, as papers show it.
-        """
-        check_condition(self, condition, count)
-        z = self.draw_prior(count, None, generator)
-        return self.decode(z) if pixels == "typical" else self.generate(z, generator=generator)
-
-    @torch.no_grad()
     def log_prob(
         self,
         x: Tensor,
@@ -228,12 +210,6 @@ class CodeModel(GenerativeModel, HasLogProb, HasPosterior):
         check_condition(self, condition, len(x))
         z = self.codes_of(x)
         return self.log_given(x, z) + self.log_prior(z)
-
-    @torch.no_grad()
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
-        return self.codes_of(x)
 
     @torch.no_grad()
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:

@@ -24,7 +24,39 @@ from genus.prob.reduce import logmeanexp
 AT_ONCE = 8192  # latents that are decoded together
 
 
-class Decoding(GenerativeModel, HasPosterior, IsConditional):
+class ThroughLatents(GenerativeModel, HasPosterior):
+    """What every model does with its three parts, whatever its latents are."""
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        pixels: Literal["draw", "typical"] = "draw",
+    ) -> Tensor:
+        """Draw z from the prior, then x from p(x|z).
+
+        Args:
+            pixels: draw takes each entry from its law, as the model means it; typical takes its most
+                typical value, as papers show it.
+        """
+        check_condition(self, condition, count)
+        condition = None if condition is None else condition.to(self.device)
+        z = self.draw_prior(count, condition, generator)
+        if pixels == "typical":
+            return self.decode(z, condition=condition)
+        return self.generate(z, condition, generator)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        self.domain.check(x)
+        check_condition(self, condition, len(x))
+        return self.posterior(x, condition).mean
+
+
+class Decoding(ThroughLatents, IsConditional):
     """Latents ``(B, L)`` with a standard normal prior, and a law p(x|z) of each entry.
 
     Subclasses set ``law`` and ``latent_features``, and give `posterior` and `parameters_given`.
@@ -63,34 +95,6 @@ class Decoding(GenerativeModel, HasPosterior, IsConditional):
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         return self.law.draw(self.parameters_given(z, condition), generator)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        pixels: Literal["draw", "typical"] = "draw",
-    ) -> Tensor:
-        """Draw z from the prior, then x from p(x|z).
-
-        Args:
-            pixels: draw takes each entry from its law, as the model means it; typical takes its most
-                typical value, as papers show it.
-        """
-        check_condition(self, condition, count)
-        condition = None if condition is None else condition.to(self.device)
-        z = self.draw_prior(count, condition, generator)
-        if pixels == "typical":
-            return self.decode(z, condition=condition)
-        return self.generate(z, condition, generator)
-
-    @torch.no_grad()
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
-        return self.posterior(x, condition).mean
 
     @torch.no_grad()
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:

@@ -30,7 +30,7 @@ completion: what is missing is drawn from its law given the rest, or set to its 
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -38,9 +38,7 @@ from torch import Tensor
 from genus.contract import (
     Batch,
     FitsInClosedForm,
-    GenerativeModel,
     HasLogProb,
-    HasPosterior,
     IsEditable,
     Likelihood,
     Losses,
@@ -50,6 +48,7 @@ from genus.contract import (
     weakest,
 )
 from genus.domain import Domain, Grid, Vectors
+from genus.models.latent._latent import ThroughLatents
 from genus.prob import discretized_gaussian, gaussian, noise
 from genus.prob.discretized_logistic import to_unit
 from genus.prob.posterior import DiagonalNormal
@@ -60,7 +59,7 @@ ROUNDING = 2.0**-46  # of a number's square: float32 tells numbers apart to 2^-2
 LARGEST = 2**14  # rows and columns of a matrix whose eigenvectors are taken: 2 GB
 
 
-class PPCA(GenerativeModel, HasLogProb, HasPosterior, IsEditable, FitsInClosedForm):
+class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
     """Probabilistic principal component analysis of tables and of grids, fitted in one pass in float64.
 
     Args:
@@ -246,24 +245,6 @@ class PPCA(GenerativeModel, HasLogProb, HasPosterior, IsEditable, FitsInClosedFo
     def normal(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         """Standard normal numbers in the precision of the model."""
         return noise.normal(shape, generator, self.mean.device, self.mean.dtype)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        pixels: Literal["draw", "typical"] = "draw",
-    ) -> Tensor:
-        """Draw z from the prior, then x from p(x|z).
-
-        Args:
-            pixels: draw takes each entry from its law, as the model means it; typical takes its mean.
-        """
-        check_condition(self, condition, count)
-        z = self.draw_prior(count, None, generator)
-        return self.decode(z) if pixels == "typical" else self.generate(z, None, generator)
 
     @torch.no_grad()
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
