@@ -12,9 +12,12 @@ from genus.testing.statistics import z_of_mean
 DOMAIN = Grid(1, (3, 3), 2)
 
 
-def model(estimator: str, samples: int) -> IWAE:
+def model(estimator: str, samples: int, backward: int = 0) -> IWAE:
     torch.manual_seed(0)
-    made = IWAE(DOMAIN, latent_features=2, hidden=(6,), importance_samples=samples, estimator=estimator)  # type: ignore[arg-type]
+    made = IWAE(
+        DOMAIN, latent_features=2, hidden=(6,), importance_samples=samples,
+        estimator=estimator, backward_samples=backward,  # type: ignore[arg-type]
+    )  # fmt: skip
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(2)  # away from the prior: the estimators differ
@@ -42,10 +45,14 @@ def test_the_loss_is_the_bound_whatever_the_estimator(samples: int) -> None:
     torch.testing.assert_close(losses[0], -bound)
 
 
-def largest_z(one: str, other: str, samples: int, part: str) -> float:
-    """Of the difference between two estimators' mean gradients, entry by entry, over 40 repeats."""
-    a, b = (torch.stack([gradient(model(e, samples), seed, part) for seed in range(40)]) for e in (one, other))
+def difference(one: IWAE, other: IWAE, part: str) -> float:
+    """The largest z-score of the difference between mean gradients, entry by entry, over 40 repeats."""
+    a, b = (torch.stack([gradient(made, seed, part) for seed in range(40)]) for made in (one, other))
     return max(abs(z_of_mean(column, 0.0)) for column in (a - b).T if float(column.abs().max()) > 1e-12)
+
+
+def largest_z(one: str, other: str, samples: int, part: str) -> float:
+    return difference(model(one, samples), model(other, samples), part)
 
 
 def test_dreg_is_unbiased_and_stl_is_not() -> None:
@@ -58,6 +65,24 @@ def test_the_decoder_has_one_gradient() -> None:
     gradients = [gradient(model(e, 4), 0, "decoder") for e in ("plain", "dreg", "stl")]
     torch.testing.assert_close(gradients[0], gradients[1])
     torch.testing.assert_close(gradients[0], gradients[2])
+
+
+@pytest.mark.parametrize("estimator", ["plain", "dreg", "stl"])
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_few_draws_by_weight_give_the_gradient_of_all(estimator: str, part: str) -> None:
+    assert difference(model(estimator, 8, backward=2), model(estimator, 8), part) < 5
+
+
+def test_a_few_draws_without_regard_to_their_weight_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = noise.categorical
+    monkeypatch.setattr(noise, "categorical", lambda logits, generator: flat(torch.zeros_like(logits), generator))
+    assert difference(model("dreg", 8, backward=2), model("dreg", 8), "decoder") > 10
+
+
+def test_the_loss_of_a_few_draws_is_the_bound_of_all() -> None:
+    few, every = (model("dreg", 8, backward=k).losses(Batch(data(9)), stream("z")) for k in (2, 0))
+    for name, value in every.items():
+        torch.testing.assert_close(few[name], value)
 
 
 def test_draws_and_the_weight_of_the_prior_rise_and_checkpoints_are_compared_at_the_end() -> None:
@@ -77,6 +102,8 @@ def test_draws_and_the_weight_of_the_prior_rise_and_checkpoints_are_compared_at_
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="importance_samples"):
         IWAE(Vectors(2), importance_samples=0)
+    with pytest.raises(ValueError, match="backward_samples"):
+        IWAE(Vectors(2), backward_samples=-1)
     with pytest.raises(ValueError, match="samples_warmup"):
         IWAE(Vectors(2), samples_warmup=2.0)
 

@@ -12,6 +12,9 @@ remedies, both without the score of q (its parameters are held, gradients reach 
     dreg   sum_k  w~_k^2 d log w_k   for the encoder, w~_k for the decoder: unbiased
                                      Tucker et al. (2019), https://arxiv.org/abs/1810.04152
 
+Most draws weigh next to nothing. So the gradient may be had from a few of them, drawn with the
+probabilities w~_k: without bias, and cheaper by up to a factor of three (section 3 of the paper).
+
 What differs from the paper: ReLU instead of tanh, one layer of latents, Adam with a cosine rate.
 
 It promises what the vae promises.
@@ -28,6 +31,7 @@ from genus.models.latent._decoder import Scale
 from genus.models.latent._networks import Network
 from genus.models.latent._prior import PriorName
 from genus.models.latent.vae import VAE
+from genus.prob import noise
 from genus.prob.reduce import logmeanexp
 from genus.recipe import Recipe
 
@@ -56,6 +60,7 @@ class IWAE(VAE):
             keeps latents from being given up early.
         samples_warmup: Part of training, from 0 to 1, over which the draws rise from one to importance_samples,
             each step of training by the same factor; a step takes as long as it has draws.
+        backward_samples: Draws that the gradient is computed from, drawn by their weights; 0 for all.
     """
 
     paper = "Burda, Grosse, Salakhutdinov (2016). Importance Weighted Autoencoders. https://arxiv.org/abs/1509.00519"
@@ -86,6 +91,7 @@ class IWAE(VAE):
         components: int = 500,
         kl_warmup: float = 0.0,
         samples_warmup: float = 0.0,
+        backward_samples: int = 0,
     ):
         super().__init__(
             domain, condition, latent_features=latent_features, network=network, hidden=hidden, channels=channels,
@@ -96,7 +102,10 @@ class IWAE(VAE):
             raise ValueError(f"importance_samples: expected 1 or more; got {importance_samples}.")
         if not 0 <= samples_warmup <= 1:
             raise ValueError(f"samples_warmup: expected a part of training from 0 to 1; got {samples_warmup}.")
+        if backward_samples < 0:
+            raise ValueError(f"backward_samples: expected 1 or more, or 0 for all; got {backward_samples}.")
         self.importance_samples, self.estimator = importance_samples, estimator
+        self.backward_samples = backward_samples
         self.samples_warmup, self.draws = samples_warmup, importance_samples
 
     @classmethod
@@ -113,13 +122,23 @@ class IWAE(VAE):
         check_condition(self, condition, len(x))
         q = self.posterior(x, condition)
         z = q.sample(self.draws, generator)
-        log_w = self.log_weight(x, z, q if self.estimator == "plain" else q.detach(), condition, self.kl_weight)
-        weights = log_w.detach().softmax(0)  # w~
+        law = q if self.estimator == "plain" else q.detach()
+        few = 0 < self.backward_samples < self.draws
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not few):
+            log_w = self.log_weight(x, z, law, condition, self.kl_weight)
+        bound = logmeanexp(log_w.detach()).to(log_w.dtype)
+        weights = share = log_w.detach().softmax(0)  # w~
+        terms = {"effective_samples": 1 / weights.square().sum(0)}
+        if few:
+            by_weight = log_w.T.unsqueeze(1).expand(-1, self.backward_samples, -1)
+            chosen = noise.categorical(by_weight, generator).T  # (backward_samples, B)
+            z = z.gather(0, chosen.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
+            log_w = self.log_weight(x, z, law, condition, self.kl_weight)
+            weights, share = weights.gather(0, chosen), torch.full_like(log_w, 1 / self.backward_samples)
         if self.estimator == "dreg" and z.requires_grad:
             z.register_hook(lambda gradient: gradient * weights.unsqueeze(-1))
-        climb = (weights * log_w).sum(0)  # its gradient is that of L_K
-        bound = logmeanexp(log_w.detach()).to(climb.dtype)
-        return {"loss": climb.detach() - climb - bound, "effective_samples": 1 / weights.square().sum(0)}
+        climb = (share * log_w).sum(0)  # its gradient is that of L_K
+        return {"loss": climb.detach() - climb - bound, **terms}
 
     def criterion(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """The loss as it is after the warm-ups, so that checkpoints are compared by one number."""
