@@ -85,6 +85,12 @@ def _tones(options: DataOptions) -> Source:
     return open_tones(options)
 
 
+def _heartbeat(options: DataOptions) -> Source:
+    from genus.data.heartbeat import open_heartbeat
+
+    return open_heartbeat()
+
+
 def _fsdd(options: DataOptions) -> Source:
     from genus.data.sound import open_fsdd
 
@@ -100,6 +106,7 @@ NAMED: dict[str, Named] = {
         Named("glyphs", "letters in 19 fonts, drawn at any size", "grid 1x28x28, 256 levels", GENERATED, _glyphs),
         Named("furniture", "clouds of chairs, tables, lamps, shelves", "512 points in 3-D", GENERATED, _furniture),
         Named("tones", "notes plucked, blown and struck", "sound, 1024 samples at 4 kHz", GENERATED, _tones),
+        Named("heartbeat", "a one every fifth bit: 2.322 bits", "sequences of 20 bits", GENERATED, _heartbeat),
         Named("moons", "two interleaved half circles", "vectors of 2 features", GENERATED, _toy("moons")),
         Named("swissroll", "a spiral", "vectors of 2 features", GENERATED, _toy("swissroll")),
         Named("8gaussians", "eight Gaussians on a circle", "vectors of 2 features", GENERATED, _toy("8gaussians")),

@@ -22,16 +22,18 @@ class TimedBlock(nn.Module):
 
 
 class TimedMLP(nn.Module):
-    """``(B, features)`` and a time ``(B,)`` in [0, 1] -> ``(B, features)``; zero before training."""
+    """``(B, features)`` and a time ``(B,)`` in [0, 1] -> ``(B, outputs)``, as many by default; zero before training."""
 
-    def __init__(self, features: int, *, width: int = 128, blocks: int = 4, dropout: float = 0.0):
+    def __init__(
+        self, features: int, *, width: int = 128, blocks: int = 4, dropout: float = 0.0, outputs: int | None = None
+    ):
         super().__init__()
         self.embedding_features = width
         self.time = TimeEmbedding(width, width)
         self.first = nn.Linear(features, width)
         self.blocks = nn.ModuleList([TimedBlock(width, width, dropout) for _ in range(blocks)])
         self.norm = nn.LayerNorm(width)
-        self.last = nn.Linear(width, features)
+        self.last = nn.Linear(width, features if outputs is None else outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 

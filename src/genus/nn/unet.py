@@ -21,9 +21,9 @@ def conv(dims: int, in_channels: int, out_channels: int, kernel: int = 3, stride
     return kind(in_channels, out_channels, kernel, stride, padding=kernel // 2)
 
 
-def norm(channels: int) -> nn.GroupNorm:
-    """Group norm of 32 groups (the paper's), or fewer where groups would have under four channels."""
-    return nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 4))), channels)
+def groups_of(width: int) -> int:
+    """32 groups (the paper's), or fewer where groups of the first level would have under four channels."""
+    return math.gcd(width, max(1, min(32, width // 4)))
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -36,11 +36,11 @@ def zeroed(module: nn.Module) -> nn.Module:
 class ResidualBlock(nn.Module):
     """norm, SiLU, conv, plus the embedding; norm, SiLU, dropout, conv; plus the input."""
 
-    def __init__(self, dims: int, in_channels: int, out_channels: int, embedding: int, dropout: float):
+    def __init__(self, dims: int, in_channels: int, out_channels: int, embedding: int, dropout: float, groups: int):
         super().__init__()
-        self.norm1, self.conv1 = norm(in_channels), conv(dims, in_channels, out_channels)
+        self.norm1, self.conv1 = nn.GroupNorm(groups, in_channels), conv(dims, in_channels, out_channels)
         self.embed = nn.Linear(embedding, out_channels)
-        self.norm2, self.conv2 = norm(out_channels), zeroed(conv(dims, out_channels, out_channels))
+        self.norm2, self.conv2 = nn.GroupNorm(groups, out_channels), zeroed(conv(dims, out_channels, out_channels))
         self.dropout = nn.Dropout(dropout)
         same = in_channels == out_channels
         self.skip = nn.Identity() if same else conv(dims, in_channels, out_channels, kernel=1)
@@ -55,9 +55,9 @@ class ResidualBlock(nn.Module):
 class Attention(nn.Module):
     """Every place of a map looks at every other one (one head)."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, groups: int):
         super().__init__()
-        self.norm = norm(channels)
+        self.norm = nn.GroupNorm(groups, channels)
         self.query_key_value = nn.Linear(channels, 3 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
 
@@ -97,13 +97,14 @@ class UNet(nn.Module):
             raise ValueError(
                 f"attention levels are 0..{len(multipliers) - 1}, the first is full size; got {attention}."
             )
-        self.embedding_features = 4 * width
+        self.embedding_features, groups = 4 * width, groups_of(width)
+        self.widths, self.attention = [width * m for m in multipliers], attention
         self.time = TimeEmbedding(width, self.embedding_features)
         self.first = conv(dims, in_channels, width)
 
         def block(inputs: int, outputs: int, level: int) -> nn.ModuleList:
-            residual = ResidualBlock(dims, inputs, outputs, self.embedding_features, dropout)
-            return nn.ModuleList([residual, Attention(outputs) if level in attention else nn.Identity()])
+            residual = ResidualBlock(dims, inputs, outputs, self.embedding_features, dropout, groups)
+            return nn.ModuleList([residual, Attention(outputs, groups) if level in attention else nn.Identity()])
 
         channels, skips = width, [width]
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
@@ -116,9 +117,9 @@ class UNet(nn.Module):
             if level < len(multipliers) - 1:
                 self.shrink.append(conv(dims, channels, channels, stride=2))
                 skips.append(channels)
-        self.before = ResidualBlock(dims, channels, channels, self.embedding_features, dropout)
-        self.middle = Attention(channels)
-        self.after = ResidualBlock(dims, channels, channels, self.embedding_features, dropout)
+        self.before = ResidualBlock(dims, channels, channels, self.embedding_features, dropout, groups)
+        self.middle = Attention(channels, groups)
+        self.after = ResidualBlock(dims, channels, channels, self.embedding_features, dropout, groups)
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
         for level in reversed(range(len(multipliers))):
             self.up.append(nn.ModuleList())
@@ -128,7 +129,7 @@ class UNet(nn.Module):
                 channels = outputs
             if level:
                 self.grow.append(conv(dims, channels, channels))
-        self.last = nn.Sequential(norm(channels), nn.SiLU(), zeroed(conv(dims, channels, out_channels)))
+        self.last = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), zeroed(conv(dims, channels, out_channels)))
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
         """context: ``(B, embedding_features)``, added to the embedding of the time."""

@@ -79,8 +79,13 @@ class GaussianMixture:
         return GaussianMixture(self.weights, alpha * self.means, scales)
 
     def denoised(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
-        """E[x_0 | alpha x_0 + sigma eps = x], by Tweedie's formula: the perfect denoiser."""
-        return (x + sigma**2 * self.diffused(alpha, sigma).score(x)) / alpha
+        """E[x_0 | alpha x_0 + sigma eps = x], the perfect denoiser: of each part a normal posterior, weighed by how
+        likely it is. Tweedie's formula, (x + sigma^2 score) / alpha, is the same, but loses its digits where alpha
+        is small."""
+        diffused = self.diffused(alpha, sigma)
+        gain = alpha * (self.scales / diffused.scales).square()
+        each = self.means + gain.unsqueeze(-1) * (x.unsqueeze(1) - diffused.means)
+        return (diffused.log_joint(x).softmax(1).unsqueeze(-1) * each).sum(1)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` draws, ``(count, D)``."""

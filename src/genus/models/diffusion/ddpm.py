@@ -1,68 +1,67 @@
 """DDPM: denoising diffusion probabilistic models.
 
-A picture is drowned in Gaussian noise over T steps; a U-Net learns to name the noise in a
-noisy picture, and so to take one step back. Samples start from pure noise and walk all the
-way. The loss weighs all steps alike (L_simple), which draws better pictures than the bound
-on the likelihood, of which it is a reweighting; the bound itself is what `log_prob` gives.
+Data are drowned in Gaussian noise over T steps; a U-Net learns to name the noise in a noisy datum, and
+so to take one step back. Samples start from pure noise and walk all the way. The loss weighs all steps
+alike (L_simple), which draws better pictures than the bound on the likelihood, of which it is a
+reweighting; the bound itself is what `log_prob` gives.
 
-Ho, Jain, Abbeel (2020), https://arxiv.org/abs/2006.11239; equation numbers are theirs.
+Ho, Jain, Abbeel (2020), https://arxiv.org/abs/2006.11239; equation numbers are theirs. Learned
+variances, their loss L_hybrid, the cosine schedule, fewer steps and steps drawn by importance are those
+of Nichol & Dhariwal (2021), https://arxiv.org/abs/2102.09672.
 
-What differs from the paper: any size (odd ones too) and up to three axes; a label is
-embedded and added to the embedding of the time; rows of numbers (vectors) are standardised
-and have a residual MLP for a network and a normal density for a last step, so their bound is
-one on the density. With fewer than 1,000 steps the betas grow in proportion, so that
-alpha_bar(t) stays the same curve. Fewer sampling steps are those of Nichol & Dhariwal (2021)
-for ``sampler="ancestral"`` and of Song et al. (2021) for ``sampler="ddim"``. PyTorch's
-initial weights.
+What differs from the papers: any size (odd ones too) and up to three axes; a label is embedded and added
+to the embedding of the time, and put out now and then for guidance; rows of numbers (vectors) are
+standardised and have a residual MLP for a network and a normal density for a last step, so their bound
+is one on the density. With fewer than 1,000 steps the betas grow in proportion, so that alpha_bar(t)
+stays the same curve. Losses are means over the entries of a datum. PyTorch's initial weights.
 
-Promises: samples, a variational bound on log p(x), labels.
+Promises: samples, a variational bound on log p(x), latents, completion, labels.
 """
 
 from typing import ClassVar, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genus.contract import (
-    Batch,
-    GenerativeModel,
-    HasLogProb,
-    IsConditional,
-    Likelihood,
-    Losses,
-    Split,
-    check_condition,
-)
-from genus.domain import Domain, Grid, Label, Vectors
-from genus.models.diffusion import _gaussian as gaussian
-from genus.models.diffusion._scaling import Scaling
-from genus.nn.timed_mlp import TimedMLP
-from genus.nn.unet import UNet
+from genus.contract import Batch, Likelihood, Losses, check_condition
+from genus.domain import Domain
+from genus.models.diffusion import _bound, _denoiser, _samplers
+from genus.models.diffusion._diffusion import GaussianDiffusion
+from genus.models.diffusion._process import Steps, cosine_betas, linear_betas, sigmoid_betas
+from genus.models.diffusion._weighting import StepMoments
 from genus.prob import discretized_gaussian, noise
 from genus.prob import gaussian as normal
 from genus.recipe import Recipe
 
+HYBRID = 0.001  # the weight of the bound in L_hybrid
 
-class DDPM(GenerativeModel, HasLogProb, IsConditional):
-    """Denoising diffusion with a fixed noise process and a network that predicts the noise.
+
+class DDPM(GaussianDiffusion):
+    """Denoising diffusion in discrete steps.
 
     Args:
         timesteps: T, the steps from data to noise; `log_prob` calls the network T times.
-        noise_schedule: how the noise grows: ``linear`` in beta (the paper's) or ``cosine`` in
-            alpha_bar (better for small pictures).
-        variance: of the reverse steps: ``beta``_t or that of the ``posterior`` q(x_{t-1} | x_t, x_0).
+        noise_schedule: how the noise grows: ``linear`` in beta (the paper's), ``cosine`` in alpha_bar (better for
+            small pictures) or ``sigmoid``.
+        predicts: what the network gives: the noise ``eps``, the datum ``x_0`` or the mixture ``v`` of both.
+        objective: ``simple`` (eq. 14), ``bound`` (eq. 5, a step at a time) or ``hybrid``, the simple loss with a
+            thousandth of the bound, which moves the learned variance alone.
+        variance: of the reverse steps: ``beta``_t, that of the ``posterior`` q(x_{t-1} | x_t, x_0), or ``learned``
+            between the two (objective hybrid or bound).
+        importance: draw the steps of training by what their terms have been, instead of evenly: steadies the
+            objective ``bound``.
         width: channels of the U-Net's first level (hidden units of the MLP for vectors).
         multipliers: channels of each level of the U-Net in units of the width.
         blocks: residual blocks a level.
         attention: levels of the U-Net with self-attention; 0 is the full size, 1 half of it.
         dropout: rate of dropout while training.
+        label_dropout: share of the labels that are put out in training, so that samples may be guided.
+        flow_steps: steps of the integration along the probability flow, for latents and for the estimate of log p(x).
     """
 
     paper: ClassVar[str] = (
         "Ho, Jain, Abbeel (2020). Denoising Diffusion Probabilistic Models. https://arxiv.org/abs/2006.11239"
     )
-    domains: ClassVar[tuple[type[Domain], ...]] = (Grid, Vectors)
-    reads_order = True
     recipes: ClassVar[dict[str, Recipe]] = {
         "quick": Recipe(
             learning_rate=2e-3,
@@ -78,6 +77,7 @@ class DDPM(GenerativeModel, HasLogProb, IsConditional):
             learning_rate=2e-4, batch_size=128, steps=800_000, warmup_steps=5000, clip_norm=1.0, ema=0.9999
         ),
     }
+    process: Steps
 
     def __init__(
         self,
@@ -85,96 +85,130 @@ class DDPM(GenerativeModel, HasLogProb, IsConditional):
         condition: Domain | None = None,
         *,
         timesteps: int = 1000,
-        noise_schedule: Literal["linear", "cosine"] = "linear",
-        variance: gaussian.Variance = "beta",
+        noise_schedule: Literal["linear", "cosine", "sigmoid"] = "linear",
+        predicts: Literal["eps", "x_0", "v"] = "eps",
+        objective: Literal["simple", "hybrid", "bound"] = "simple",
+        variance: Literal["beta", "posterior", "learned"] = "beta",
+        importance: bool = False,
         width: int = 128,
         multipliers: tuple[int, ...] = (1, 2, 2, 2),
         blocks: int = 2,
         attention: tuple[int, ...] = (1,),
         dropout: float = 0.1,
+        label_dropout: float = 0.1,
+        flow_steps: int = 40,
     ):
         super().__init__(domain, condition)
         if timesteps < 2:
             raise ValueError(f"expected timesteps >= 2; got {timesteps}.")
-        self.variance: gaussian.Variance = variance
-        if noise_schedule == "cosine":
-            betas = gaussian.cosine_betas(timesteps)
-        else:
-            betas = gaussian.linear_betas(timesteps, 1e-4 * 1000 / timesteps, 0.02 * 1000 / timesteps)
-        self.process = gaussian.GaussianProcess(betas)
-        self.scaling = Scaling(domain)
-        self.network: UNet | TimedMLP
-        if isinstance(domain, Grid):
-            self.network = UNet(
-                domain.channels, domain.channels, width=width, multipliers=multipliers, blocks=blocks,
-                attention=attention, dropout=dropout, dims=len(domain.size),
-            )  # fmt: skip
-        else:
-            self.network = TimedMLP(domain.num_dims, width=width, blocks=blocks * len(multipliers), dropout=dropout)
-        self.label: nn.Embedding | None = None
-        if condition is not None:
-            if not isinstance(condition, Label):
-                raise ValueError(f"ddpm is conditioned on labels; got {condition}.")
-            self.label = nn.Embedding(condition.count, self.network.embedding_features)
-
-    @classmethod
-    def refuses(cls, domain: Domain) -> str | None:
-        if isinstance(domain, Grid) and len(domain.size) > 3:
-            return f"ddpm models grids of up to three axes; got {domain}."
-        return super().refuses(domain)
+        if (variance == "learned") != (objective == "hybrid") and objective != "bound":
+            raise ValueError(
+                f"the objective {objective} goes {'not ' * (objective == 'simple')}with a learned variance; got "
+                f"{variance=}. Take objective hybrid or bound with variance learned, or simple with beta or posterior."
+            )
+        if importance and objective == "simple":
+            raise ValueError("importance: the simple objective weighs all steps alike; take objective hybrid or bound.")
+        betas = {
+            "linear": lambda: linear_betas(timesteps, 1e-4 * 1000 / timesteps, 0.02 * 1000 / timesteps),
+            "cosine": lambda: cosine_betas(timesteps),
+            "sigmoid": lambda: sigmoid_betas(timesteps),
+        }[noise_schedule]()
+        self.process = Steps(betas)
+        self.predicts: Literal["eps", "x_0", "v"] = predicts
+        self.objective, self.variance = objective, variance
+        self.outputs = 2 if variance == "learned" else 1
+        self.moments = StepMoments(timesteps) if importance else None
+        self.build(
+            width=width, multipliers=multipliers, blocks=blocks, attention=attention, dropout=dropout,
+            label_dropout=label_dropout, flow_steps=flow_steps,
+        )  # fmt: skip
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
-        return cls(domain, condition, timesteps=8, width=8, multipliers=(1, 1), blocks=1, dropout=0.0)
+        return cls(domain, condition, timesteps=8, width=8, multipliers=(1, 1), blocks=1, dropout=0.0, flow_steps=6)
 
-    def initialise(self, split: Split) -> None:
-        self.scaling.initialise(split)
+    def clock(self, t: Tensor) -> Tensor:
+        """The steps before this one, 0 .. T - 1, in thousandths: what the paper's code embeds, whatever T is."""
+        return (t * self.process.steps - 1) / 1000
 
-    def predict_eps(self, condition: Tensor | None) -> gaussian.Network:
-        """The network for a fixed condition: ``(x_t, t)`` -> eps, both in scaled units."""
-        context = None if self.label is None else self.label(condition)
-        return lambda x_t, t: self.network(x_t, t, context)
+    # -- training -----------------------------------------------------------------------------
 
-    def denoiser(self, condition: Tensor | None) -> gaussian.Denoiser:
-        """``(x_t, step)`` -> the estimate of x_0 in scaled units; grids stay in [-1, 1]."""
-        return gaussian.predicting_eps(self.process, self.predict_eps(condition), clip=isinstance(self.domain, Grid))
+    def progress(self, fraction: float) -> None:
+        if self.moments is not None:
+            self.moments.advance()
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        check_condition(self, batch.condition, len(batch.x))
-        x_0 = self.scaling.encode(batch.x)
-        return {"loss": gaussian.simple_loss(self.process, self.predict_eps(batch.condition), x_0, generator)}
-
-    def sample(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        sampler: Literal["ancestral", "ddim"] = "ancestral",
-        steps: int | None = None,
-        eta: float = 0.0,
-    ) -> Tensor:
-        """``count`` data in the domain's own terms.
-
-        Args:
-            sampler: ``ancestral`` draws p(x_{t-1} | x_t); ``ddim`` is good with few steps.
-            steps: network calls, evenly spaced from T down to 0; all T by default.
-            eta: share of fresh noise in ddim, from 0 (a deterministic map of x_T) to 1.
-        """
-        check_condition(self, condition, count)
-        x = noise.normal((count, *self.domain.shape), generator, self.device)
-        denoise = self.denoiser(condition)
-        if sampler == "ddim":
-            x = gaussian.ddim(self.process, denoise, x, steps=steps, eta=eta, generator=generator)
-        elif sampler == "ancestral":
-            x = gaussian.ancestral(self.process, denoise, x, steps=steps, variance=self.variance, generator=generator)
+        x_0, label = self.prepared(batch, generator)
+        if self.moments is None:
+            step = 1 + noise.integers(self.process.steps, (len(x_0),), generator, x_0.device)
+            weight = torch.ones(len(x_0), device=x_0.device)
         else:
-            raise ValueError(f"expected the sampler 'ancestral' or 'ddim'; got {sampler!r}.")
-        return self.scaling.decode(x)
+            step, weight = self.moments.draw(len(x_0), generator)
+        eps = noise.normal(tuple(x_0.shape), generator, x_0.device, x_0.dtype)
+        t = self.process.time(step)
+        said = self.outputs_at(self.process.diffuse(x_0, t, eps), t, label)
+        simple = _denoiser.error(self.process, lambda *_: said[0], self.predicts, x_0, t, eps)
+        if self.objective == "simple":
+            return {"loss": simple}
+        # T L_{t-1} / D: in the mean over steps the bound, in nats an entry.
+        term = _bound.step_term(
+            self.process, self.step_of(said, freeze_mean=self.objective == "hybrid"), x_0, step, eps,
+            self.log_decoder(batch.x),
+        )  # fmt: skip
+        bound = (self.process.steps / self.domain.num_dims) * term.to(x_0.dtype)
+        if self.moments is not None and self.training:
+            self.moments.see(step, bound.detach())
+        if self.objective == "bound":
+            return {"loss": weight * bound, "bound": weight * bound.detach()}
+        return {"loss": weight * (simple + HYBRID * bound), "simple": weight * simple, "bound": weight * bound}
+
+    def step_of(self, said: tuple[Tensor, ...], freeze_mean: bool = False) -> _samplers.Reverse:
+        """The reverse step that the network's outputs at x_t mean."""
+        output = said[0].detach() if freeze_mean else said[0]
+        kind = self.variance
+
+        def reverse(x_t: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+            denoise = _denoiser.denoiser(self.process, lambda *_: output, self.predicts, clip=self.clips)
+            mean, _ = self.process.posterior(x_t, denoise(x_t, t), t, s)
+            if kind == "learned":
+                return mean, _bound.between(self.process, x_t, t, s, 0.5 * (said[1].to(x_t) + 1))
+            return mean, _bound.step_variance(self.process, x_t, t, s, kind).to(x_t)
+
+        return reverse
+
+    @property
+    def clips(self) -> bool:
+        """Whether estimates of x_0 stay in [-1, 1]: grids and sound, but not where the bound is trained, since
+        there a clipped estimate has no gradient."""
+        return self.domain.discrete and not (self.training and self.objective == "bound")
+
+    # -- samples --------------------------------------------------------------------------------
+
+    def reverse(self, condition: Tensor | None, guidance: float = 0.0) -> _samplers.Reverse:
+        def reverse(x_t: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+            said = self.outputs_at(x_t, t, condition)
+            if guidance:
+                said = (self.predict(condition, guidance)(x_t, t), *said[1:])
+            return self.step_of(said)(x_t, t, s)
+
+        return reverse
+
+    def times(self, steps: int | None) -> list[float]:
+        return _samplers.of_steps(self.process.steps, steps)
+
+    # -- likelihood -----------------------------------------------------------------------------
 
     @property
     def likelihood(self) -> Likelihood:
         return Likelihood.BOUND
+
+    def log_decoder(self, x: Tensor) -> _bound.LogDecoder:
+        """log p(x | x_1) of each entry of raw data, given the mean and scale of the last step."""
+        if self.domain.levels is not None:
+            levels = self.domain.levels
+            return lambda mean, scale: discretized_gaussian.log_prob(x, mean, scale, levels)  # equation 13
+        x_0, volume = self.scaling.encode(x), self.scaling.log_det(x) / x[0].numel()
+        return lambda mean, scale: normal.log_prob(x_0, mean, scale.log()) + volume
 
     def bound_terms(
         self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
@@ -183,19 +217,12 @@ class DDPM(GenerativeModel, HasLogProb, IsConditional):
 
         "L_0" ``(B,)`` what the last step costs, "L_t" ``(B, T-1)`` the steps in between
         (column t-2 is L_{t-1}), "L_T" ``(B,)`` what is left of x at the end of the process.
-        Every step is counted; each is averaged over one draw of noise.
+        Every step is counted; each is averaged over one draw of noise. The model's own: without guidance.
         """
         self.domain.check(x)
         check_condition(self, condition, len(x))
-        x_0 = self.scaling.encode(x)
-
-        def log_decoder(mean: Tensor, scale: Tensor) -> Tensor:
-            if isinstance(self.domain, Grid):
-                return discretized_gaussian.log_prob(x, mean, scale, self.domain.levels)  # equation 13
-            return normal.log_prob(x_0, mean, scale.log()) + self.scaling.log_det(x) / x[0].numel()
-
-        return gaussian.bound_terms(
-            self.process, self.denoiser(condition), x_0, log_decoder, variance=self.variance, generator=generator
+        return _bound.bound_terms(
+            self.process, self.reverse(condition), self.scaling.encode(x), self.log_decoder(x), generator
         )
 
     def log_prob(

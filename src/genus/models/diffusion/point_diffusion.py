@@ -37,9 +37,9 @@ from genus.contract import (
     check_condition,
 )
 from genus.domain import Domain, Label, Points
-from genus.models.diffusion import _gaussian as gaussian
-from genus.models.diffusion import _symptoms
+from genus.models.diffusion import _bound, _denoiser, _samplers, _symptoms
 from genus.models.diffusion._point_networks import Encoder, PointNetwork, ResidualPointNetwork
+from genus.models.diffusion._process import Steps, linear_betas
 from genus.models.diffusion._scaling import Scaling
 from genus.nn.embedding import sinusoidal
 from genus.nn.latent_flow import LatentFlow
@@ -104,7 +104,7 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         *,
         timesteps: int = 100,
         last_beta: float = 0.02,
-        variance: gaussian.Variance = "beta",
+        variance: _bound.Variance = "beta",
         latent_features: int = 256,
         network: Literal["concat_squash", "residual"] = "concat_squash",
         points_a_step: int | None = None,
@@ -125,11 +125,11 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         if condition is not None and not isinstance(condition, Label):
             raise ValueError(f"point_diffusion is conditioned on labels; got {condition}.")
         self.latent_features, self.prior_weight = latent_features, prior_weight
-        self.variance: gaussian.Variance = variance
+        self.variance: _bound.Variance = variance
         self.points_a_step = points_a_step
         label_features = 0 if condition is None else 16
         self.label = None if condition is None else nn.Embedding(condition.count, label_features)
-        self.process = gaussian.GaussianProcess(gaussian.linear_betas(timesteps, 1e-4, last_beta))
+        self.process = Steps(linear_betas(timesteps, 1e-4, last_beta))
         self.scaling = Scaling(domain)
         self.encoder = Encoder(domain.dim, latent_features, width)
         self.prior = LatentFlow(latent_features, label_features, couplings, flow_hidden)
@@ -150,11 +150,11 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
             return torch.empty(count, 0, device=self.device)
         return self.label(condition)
 
-    def predict_eps(self, z: Tensor, label: Tensor) -> gaussian.Network:
+    def predict_eps(self, z: Tensor, label: Tensor) -> _denoiser.Network:
         """The network for fixed shapes: ``(x_t, t)`` -> eps."""
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.network(x_t, torch.cat([sinusoidal(1000 * t, TIME_FEATURES), z, label], dim=1))
+            return self.network(x_t, torch.cat([sinusoidal(1000 * t.to(z), TIME_FEATURES), z, label], dim=1))
 
         return network
 
@@ -177,7 +177,10 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         x_0 = self.scaling.encode(batch.x)
         read, x_0 = self._thinned(x_0, generator)
         z, negative_entropy, cross_entropy = self._read(read, label, generator)
-        points = gaussian.simple_loss(self.process, self.predict_eps(z, label), x_0, generator)
+        step = 1 + noise.integers(self.process.steps, (len(x_0),), generator, x_0.device)
+        eps = noise.normal(tuple(x_0.shape), generator, x_0.device, x_0.dtype)
+        network = self.predict_eps(z, label)
+        points = _denoiser.error(self.process, network, "eps", x_0, self.process.time(step), eps)
         return {
             "loss": points + self.prior_weight * (negative_entropy + cross_entropy),
             "points": points,
@@ -190,13 +193,16 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         cure = f"Try a smaller --prior-weight (now {self.prior_weight:g}) or a lower --learning-rate."
         return _symptoms.posterior_collapse(means, log_vars, cure)
 
+    def _reverse(self, z: Tensor, label: Tensor) -> _samplers.Reverse:
+        """The steps of points towards the surfaces of fixed shapes."""
+        denoise = _denoiser.denoiser(self.process, self.predict_eps(z, label))
+        return _bound.fixed(self.process, denoise, self.variance)
+
     def _walk(self, z: Tensor, label: Tensor, points: int, generator: torch.Generator | None) -> Tensor:
         """Clouds ``(B, points, dim)`` of the shapes z, in the data's own coordinates."""
         x = noise.normal((len(z), points, self.domain.shape[-1]), generator, z.device)
-        denoise = gaussian.predicting_eps(self.process, self.predict_eps(z, label))
-        return self.scaling.decode(
-            gaussian.ancestral(self.process, denoise, x, variance=self.variance, generator=generator)
-        )
+        times = _samplers.of_steps(self.process.steps)
+        return self.scaling.decode(_samplers.ancestral(self._reverse(z, label), x, times, generator))
 
     @torch.no_grad()
     def sample(
@@ -254,10 +260,9 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
 
         def draw() -> Tensor:
             z, negative_entropy, cross_entropy = self._read(x_0, label, generator)
-            denoise = gaussian.predicting_eps(self.process, self.predict_eps(z, label))
-            terms = gaussian.bound_terms(
-                self.process, denoise, x_0, lambda mean, scale: normal.log_prob(x_0, mean, scale.log()),
-                variance=self.variance, generator=generator,
+            terms = _bound.bound_terms(
+                self.process, self._reverse(z, label), x_0,
+                lambda mean, scale: normal.log_prob(x_0, mean, scale.log()), generator,
             )  # fmt: skip
             return -(terms["L_0"] + terms["L_t"].sum(1) + terms["L_T"] + negative_entropy + cross_entropy)
 
