@@ -35,13 +35,14 @@ ARROWS: dict[str, set[str]] = {
     "evaluate": MODELS | {"models", "data", "training"},
     "compress": MODELS | {"models", "data", "training"},
     "explore": MODELS | {"data"},
+    "exchange": MODELS | {"models"},
     "report": MODELS | {"models", "data", "training", "evaluate", "chains"},
     "compare": MODELS | {"models", "data", "training", "evaluate", "report"},
     "studio": MODELS | {"models", "data", "training", "evaluate", "report"},
     "api": MODELS | {"models", "data", "training", "evaluate", "report", "compare", "testing"},
     "cli": MODELS
     | {"models", "data", "training", "evaluate", "report", "compare", "studio", "testing", "api"}
-    | {"chains", "compress", "explore"},
+    | {"chains", "compress", "explore", "exchange"},
 }
 GENUS_ITSELF = {"__init__", "__main__"}  # the front door re-exports from everywhere
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "chain": "a Markov chain from sequences: its graph, its long run, forecasts",
     "compress": "code data without loss, as short as the run's likelihood says",
     "decompress": "the data of such a file, bit for bit",
+    "export": "a run as a folder of another library",
     "verify": "check the mathematics of a model on this machine",
 }
 
