@@ -11,6 +11,7 @@ from genus.evaluate.memorisation import Neighbours, verdict
 from genus.evaluate.score import Row, Score, Scorecard, format, number
 from genus.report import page as html
 from genus.report.diagnosis import Section, section_elements
+from genus.report.noise import Film, film_elements
 from genus.report.pictures import pairs, sheet
 from genus.report.plots import Metrics, curves, svg_of, warnings_of
 from genus.report.table import tabulate
@@ -35,6 +36,7 @@ class RunReport:
     neighbours: by what was looked up, as `genus.evaluate.memorisation.neighbours` gives.
     training_seconds: what training took. extras: (caption, data) of more sheets, such as
     interpolations. notes: sentences printed under the title. diagnosis: of models with a posterior.
+    film: of diffusion models.
     """
 
     title: str
@@ -49,6 +51,7 @@ class RunReport:
     extras: Sequence[tuple[str, Tensor]] = ()
     notes: Sequence[str] = ()
     diagnosis: Section | None = None
+    film: Film | None = None
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -80,6 +83,7 @@ def run_page(report: RunReport) -> str:
         html.Scores(tabulate(report.rows), open=True),
     ]
     elements += section_elements(report.diagnosis, report.domain)
+    elements += film_elements(report.film, report.domain)
     elements += neighbour_elements(report)
     for caption, data in report.extras:
         elements += [html.Heading(caption, 3), figure(data, report.domain, caption)]

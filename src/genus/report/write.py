@@ -18,6 +18,7 @@ from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.memorisation import neighbours
 from genus.evaluate.scorecard import draw
 from genus.report.diagnosis import section_of
+from genus.report.noise import film_of
 from genus.report.pictures import sheet
 from genus.report.run import RunReport, run_page
 from genus.report.sound import wav
@@ -76,8 +77,9 @@ def write_run_report(run: Run, **settings: Any) -> Path:
     path = run.path / "report.html"
     seed = settings.get("seed", 0)
     report = report_of(run, card, seed=seed, options=settings.get("options"))
-    found = section_of(run.model, run.source.splits[card.split], seed)
-    path.write_text(run_page(replace(report, diagnosis=found)), encoding="utf-8")
+    split = run.source.splits[card.split]
+    found, film = section_of(run.model, split, seed), film_of(run.model, split, seed)
+    path.write_text(run_page(replace(report, diagnosis=found, film=film)), encoding="utf-8")
     return path
 
 

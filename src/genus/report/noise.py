@@ -1,0 +1,136 @@
+"""What a diffusion model does to data and noise, step by step: film strips, and where its bound comes from."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from genus.contract import GenerativeModel, Split
+from genus.domain import Domain, Vectors
+from genus.evaluate._items import choose, gather
+from genus.evaluate.likelihood import evaluating
+from genus.models.diffusion import _samplers
+from genus.models.diffusion._diffusion import GaussianDiffusion
+from genus.prob import noise
+from genus.report import page as html
+from genus.report.pictures import GENERATED, INK, REAL, plain, sheet
+from genus.report.plots import svg_of
+
+TIMES = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # of a strip
+ITEMS, STEPS, BOUNDED = 3, 40, 32  # strips; steps of the walk back; data whose bound is looked at
+GREY = "#5b6577"
+
+
+@dataclass(frozen=True)
+class Film:
+    """What the report shows of a diffusion model.
+
+    forward, backward, guesses: ``(ITEMS, len(TIMES), *shape)`` in the domain's own terms: data drowned; noise walked
+    back, and what the model takes it for at each of these times. None for models of integers by hops.
+    terms: the mean L_0, L_1 .. L_{T-1} and L_T in bits an entry; empty for models without a discrete bound.
+    """
+
+    forward: Tensor | None
+    backward: Tensor | None
+    guesses: Tensor | None
+    terms: tuple[float, ...]
+
+
+def film_of(model: GenerativeModel, split: Split, seed: int = 0) -> Film | None:
+    """The section for diffusion models; None for others, and for split of no items."""
+    gaussian = isinstance(model, GaussianDiffusion) and not isinstance(model.domain, Vectors)
+    bounded = callable(getattr(type(model), "bound_terms", None))
+    if not (gaussian or bounded) or not len(split):
+        return None
+    with evaluating(model):
+        terms = bound_of(model, split, seed) if bounded else ()
+        if not isinstance(model, GaussianDiffusion) or not gaussian:
+            return Film(None, None, None, terms)
+        batch = gather(split, choose(len(split), ITEMS, seed), seed).to(model.device)
+        condition = batch.condition if model.condition is not None else None
+        return Film(drowned(model, batch.x, seed), *walked_back(model, condition, len(batch.x), seed), terms)
+
+
+def shown(model: GaussianDiffusion, x: Tensor, t: float) -> Tensor:
+    """x_t in the domain's own terms, at the size that data have."""
+    at = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
+    return model.scaling.decode((x / _samplers.scale(model.process, at, x)).clamp(-1, 1)).cpu()
+
+
+def drowned(model: GaussianDiffusion, x: Tensor, seed: int) -> Tensor:
+    """Data at each of `TIMES`, with one noise for all."""
+    x_0 = model.scaling.encode(x)
+    eps = noise.normal(tuple(x_0.shape), noise.stream(seed, "film", "forward"), x.device)
+    at = [torch.full((len(x),), t, dtype=torch.float64, device=x.device) for t in TIMES]
+    strips = [shown(model, model.process.diffuse(x_0, t, eps), time) for t, time in zip(at, TIMES, strict=True)]
+    return torch.stack(strips, 1)
+
+
+def walked_back(model: GaussianDiffusion, condition: Tensor | None, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Noise walked back by DDIM, at each of `TIMES` from 1 to 0, and the estimates of x_0 there."""
+    denoise = model.denoiser(condition)
+    x = model.start(noise.normal((count, *model.domain.shape), noise.stream(seed, "film", "back"), model.device))
+    states, guesses, grid = [], [], _samplers.even(STEPS)
+    for t, s in zip(TIMES[::-1], [*TIMES[-2::-1], None], strict=True):
+        states.append(shown(model, x, t))
+        at = torch.full((count,), t, dtype=torch.float64, device=x.device)
+        guesses.append(model.scaling.decode(denoise(x, at) if t else x).cpu())
+        if s is not None:
+            between = [time for time in grid if s < time < t]
+            x = _samplers.ddim(model.process, denoise, x, [t, *between, s])
+    return torch.stack(states, 1), torch.stack(guesses, 1)
+
+
+def bound_of(model: GenerativeModel, split: Split, seed: int) -> tuple[float, ...]:
+    """The mean of every term of the bound over some items, in bits an entry."""
+    batch = gather(split, choose(len(split), BOUNDED, seed), seed).to(model.device)
+    condition = batch.condition if model.condition is not None else None
+    terms = model.bound_terms(batch.x, condition=condition, generator=noise.stream(seed, "film", "bound"))
+    each = torch.cat([terms["L_0"][:, None], terms["L_t"], terms["L_T"][:, None]], 1).double().mean(0)
+    return tuple((each / (model.domain.num_dims * math.log(2))).tolist())
+
+
+def bound_plot(terms: tuple[float, ...]) -> Figure:
+    """Each step's term, and their sum from the data on."""
+    figure = Figure((8.8, 2.7), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = range(1, len(terms))
+    left.plot(steps, terms[:-1], color=GENERATED, linewidth=1.2)
+    left.set_yscale("log")
+    total = torch.tensor(terms[:-1]).cumsum(0).tolist()
+    right.plot(steps, total, color=REAL, linewidth=1.6)
+    for axis, title in ((left, "what each step costs"), (right, "their sum, from the data on")):
+        plain(axis)
+        axis.set_title(title, fontsize=9, loc="left", color=INK)
+        axis.set_xlabel("step t (1: the last step to the data)", fontsize=7, color=GREY)
+        axis.set_ylabel("bits an entry", fontsize=7, color=GREY)
+    return figure
+
+
+def film_elements(film: Film | None, domain: Domain) -> list[html.Element]:
+    """The section of a run's report."""
+    if film is None:
+        return []
+    elements: list[html.Element] = [html.Heading("Noise, there and back")]
+    strips = (
+        ("Forward", film.forward, "held-out data drown, from left to right"),
+        ("Back", film.backward, "noise walked back (DDIM), from left to right"),
+        ("What the model takes it for", film.guesses, "the estimate of the datum at each of these times"),
+    )
+    for name, strip, caption in strips:
+        if strip is not None:
+            picture = sheet(strip.flatten(0, 1), domain, columns=strip.shape[1])
+            elements.append(html.Picture(picture, name, name, caption, True))
+    if film.terms:
+        first, *between, last = film.terms
+        tiles = (
+            (f"{first:.3f}", "L_0, the step to the data"),
+            (f"{sum(between):.3f}", f"the {len(between)} steps between"),
+            (f"{last:.4f}", "L_T, what is left at the end"),
+            (f"{sum(film.terms):.3f}", "the bound, bits an entry"),
+        )
+        drawn = html.Picture(svg_of(bound_plot(film.terms)), "the terms of the bound by step")
+        elements += [html.Tiles(tiles), drawn]
+    return elements
