@@ -16,7 +16,9 @@ from torch import Tensor
 from genus.models.diffusion._denoiser import Denoiser
 from genus.models.diffusion._process import Steps
 from genus.models.diffusion._samplers import Reverse
-from genus.prob import noise
+from genus.models.diffusion._scaling import Scaling
+from genus.prob import discretized_gaussian, noise
+from genus.prob import gaussian as normal
 
 Variance = Literal["beta", "posterior"]
 """Of the reverse steps: beta_t (right for data N(0, 1)) or that of q(x_{t-1} | x_t, x_0) (right for one single
@@ -57,6 +59,15 @@ def normal_kl(mean_q: Tensor, var_q: Tensor, mean_p: Tensor, var_p: Tensor) -> T
 
 LogDecoder = Callable[[Tensor, Tensor], Tensor]
 """``(mean, scale)`` of p(x_0 | x_1) -> log-probability of each entry of the datum."""
+
+
+def log_decoder(scaling: Scaling, x: Tensor) -> LogDecoder:
+    """That of raw data ``x``: a normal law, cut into bins where there are levels (equation 13), in raw units."""
+    if scaling.domain.levels is not None:
+        levels = scaling.domain.levels
+        return lambda mean, scale: discretized_gaussian.log_prob(x, mean, scale, levels)
+    x_0, volume = scaling.encode(x), scaling.log_det(x) / x[0].numel()
+    return lambda mean, scale: normal.log_prob(x_0, mean, scale.log()) + volume
 
 
 def step_term(
@@ -103,3 +114,8 @@ def bound_terms(
         "L_t": torch.stack([term(k) for k in range(2, process.steps + 1)], dim=1),
         "L_T": last_term(process, x_0),
     }
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    """The bound that the terms add up to, ``(B,)``."""
+    return terms["L_0"] + terms["L_t"].sum(1) + terms["L_T"]

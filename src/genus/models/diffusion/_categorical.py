@@ -24,6 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from genus.models.diffusion._samplers import of_steps
 from genus.prob import noise
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -358,10 +359,7 @@ def log_weight(
 
 def spacing(total: int, steps: int | None = None) -> list[tuple[int, int]]:
     """``steps`` pairs (step, previous) from ``total`` down to 0, evenly spaced and rounded; None takes every step."""
-    steps = total if steps is None else steps
-    if not 1 <= steps <= total:
-        raise ValueError(f"expected 1..{total} sampling steps, as the process has {total}; got {steps}.")
-    return list(pairwise(round(total * (1 - i / steps)) for i in range(steps + 1)))
+    return list(pairwise(round(total * t) for t in of_steps(total, steps)))
 
 
 @torch.no_grad()

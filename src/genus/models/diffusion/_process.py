@@ -178,7 +178,7 @@ class Exploding(GaussianProcess):
     """alpha = 1, sigma = largest * t^rho: data stay where they are and noise covers them (Karras et al. 2022,
     https://arxiv.org/abs/2206.00364; evenly spaced times are the noise levels of their equation 5).
 
-    At time 1 data of spread ``spread`` are not yet gone: noise starts with the standard deviation of both.
+    At time 1 data of size one are not quite gone: sampling starts with the standard deviation of both.
     """
 
     def __init__(self, largest: float = 80.0, rho: float = 7.0):

@@ -29,8 +29,7 @@ from genus.models.diffusion import _bound, _denoiser, _samplers
 from genus.models.diffusion._diffusion import GaussianDiffusion
 from genus.models.diffusion._process import Steps, cosine_betas, linear_betas, sigmoid_betas
 from genus.models.diffusion._weighting import StepMoments
-from genus.prob import discretized_gaussian, noise
-from genus.prob import gaussian as normal
+from genus.prob import noise
 from genus.recipe import Recipe
 
 HYBRID = 0.001  # the weight of the bound in L_hybrid
@@ -153,7 +152,7 @@ class DDPM(GaussianDiffusion):
         # T L_{t-1} / D: in the mean over steps the bound, in nats an entry.
         term = _bound.step_term(
             self.process, self.step_of(said, freeze_mean=self.objective == "hybrid"), x_0, step, eps,
-            self.log_decoder(batch.x),
+            _bound.log_decoder(self.scaling, batch.x),
         )  # fmt: skip
         bound = (self.process.steps / self.domain.num_dims) * term.to(x_0.dtype)
         if self.moments is not None and self.training:
@@ -202,14 +201,6 @@ class DDPM(GaussianDiffusion):
     def likelihood(self) -> Likelihood:
         return Likelihood.BOUND
 
-    def log_decoder(self, x: Tensor) -> _bound.LogDecoder:
-        """log p(x | x_1) of each entry of raw data, given the mean and scale of the last step."""
-        if self.domain.levels is not None:
-            levels = self.domain.levels
-            return lambda mean, scale: discretized_gaussian.log_prob(x, mean, scale, levels)  # equation 13
-        x_0, volume = self.scaling.encode(x), self.scaling.log_det(x) / x[0].numel()
-        return lambda mean, scale: normal.log_prob(x_0, mean, scale.log()) + volume
-
     def bound_terms(
         self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
@@ -222,7 +213,11 @@ class DDPM(GaussianDiffusion):
         self.domain.check(x)
         check_condition(self, condition, len(x))
         return _bound.bound_terms(
-            self.process, self.reverse(condition), self.scaling.encode(x), self.log_decoder(x), generator
+            self.process,
+            self.reverse(condition),
+            self.scaling.encode(x),
+            _bound.log_decoder(self.scaling, x),
+            generator,
         )
 
     def log_prob(
@@ -239,4 +234,4 @@ class DDPM(GaussianDiffusion):
         and keeps no gradients.
         """
         draws = [self.bound_terms(x, condition=condition, generator=generator) for _ in range(num_samples)]
-        return -torch.stack([terms["L_0"] + terms["L_t"].sum(1) + terms["L_T"] for terms in draws]).mean(0).float()
+        return -torch.stack([_bound.total(terms) for terms in draws]).mean(0).float()

@@ -37,8 +37,7 @@ from genus.models.diffusion._process import LearnedSteps
 from genus.models.diffusion._scaling import Scaling
 from genus.nn.timed_mlp import TimedMLP
 from genus.nn.unet import UNet
-from genus.prob import discretized_gaussian, noise
-from genus.prob import gaussian as normal
+from genus.prob import noise
 from genus.recipe import Recipe
 
 
@@ -163,14 +162,6 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
 
     # -- the bound -----------------------------------------------------------------------------
 
-    def log_decoder(self, x: Tensor) -> _bound.LogDecoder:
-        """log p(x | x_1) of each entry of raw data, given the mean and scale of the last step."""
-        if self.domain.levels is not None:
-            levels = self.domain.levels
-            return lambda mean, scale: discretized_gaussian.log_prob(x, mean, scale, levels)
-        x_0, volume = self.scaling.encode(x), self.scaling.log_det(x) / x[0].numel()
-        return lambda mean, scale: normal.log_prob(x_0, mean, scale.log()) + volume
-
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """The bound of equation 14 from one random step, in nats an entry."""
         x, condition, _ = batch
@@ -184,7 +175,9 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
         else:
             x_0 = self.scaling.encode(x)
             eps = noise.normal(tuple(x_0.shape), generator, x_0.device, x_0.dtype)
-            term = _bound.step_term(self.process, self.gaussian(condition), x_0, step, eps, self.log_decoder(x))
+            term = _bound.step_term(
+                self.process, self.gaussian(condition), x_0, step, eps, _bound.log_decoder(self.scaling, x)
+            )
             end = _bound.last_term(self.process, x_0)
         bound = ((self.steps * term + end) / self.domain.num_dims).float()
         return {"loss": bound}
@@ -203,7 +196,11 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
         if self.process is None:
             return _categorical.bound_terms(self.flips, self.coins(condition), x.long(), generator)
         return _bound.bound_terms(
-            self.process, self.gaussian(condition), self.scaling.encode(x), self.log_decoder(x), generator
+            self.process,
+            self.gaussian(condition),
+            self.scaling.encode(x),
+            _bound.log_decoder(self.scaling, x),
+            generator,
         )
 
     @torch.no_grad()
@@ -226,7 +223,7 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
             ]
             return (torch.stack(draws).logsumexp(0) - math.log(num_samples)).float()
         terms = [self.bound_terms(x, condition=condition, generator=generator) for _ in range(num_samples)]
-        return -torch.stack([t["L_0"] + t["L_t"].sum(1) + t["L_T"] for t in terms]).mean(0).float()
+        return -torch.stack([_bound.total(each) for each in terms]).mean(0).float()
 
     # -- samples ----------------------------------------------------------------------------------
 

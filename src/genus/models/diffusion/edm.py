@@ -17,7 +17,6 @@ Promises: samples, an estimate of log p(x) along the probability flow, latents, 
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor
 
 from genus.contract import Batch, Losses
 from genus.domain import Domain
@@ -95,11 +94,7 @@ class EDM(FlowDensity):
         log_sigma = self.log_mean + self.log_spread * noise.normal((len(x_0),), generator, x_0.device, torch.float64)
         t = self.process.time_at(torch.atan(log_sigma.exp())).clamp(max=1)
         eps = noise.normal(tuple(x_0.shape), generator, x_0.device, x_0.dtype)
-
-        def network(x: Tensor, t: Tensor) -> Tensor:
-            return self.outputs_at(x, t, label)[0]
-
-        return {"loss": _denoiser.error(self.process, network, self.predicts, x_0, t, eps, self.spread)}
+        return {"loss": _denoiser.error(self.process, self.predict(label), self.predicts, x_0, t, eps, self.spread)}
 
     def times(self, steps: int | None) -> list[float]:
         """Noise levels of equation 5, evenly spaced times down to that of the smallest, then 0; 18 as in the paper."""

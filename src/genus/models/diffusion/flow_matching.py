@@ -17,7 +17,6 @@ Promises: samples, an estimate of log p(x) along the flow, latents, completion, 
 from typing import ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
 
 from genus.contract import Batch, Losses
 from genus.domain import Domain
@@ -90,10 +89,7 @@ class FlowMatching(FlowDensity):
         else:
             t = noise.normal((len(x_0),), generator, x_0.device, torch.float64).sigmoid()
         eps = noise.normal(tuple(x_0.shape), generator, x_0.device, x_0.dtype)
-
-        def network(x: Tensor, t: Tensor) -> Tensor:
-            return self.outputs_at(x, t, label)[0]
-
+        network = self.predict(label)
         return {"loss": _denoiser.error(self.process, network, self.predicts, x_0, t, eps)}  # equation 23
 
     def times(self, steps: int | None) -> list[float]:

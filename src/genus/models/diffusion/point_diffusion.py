@@ -264,6 +264,6 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
                 self.process, self._reverse(z, label), x_0,
                 lambda mean, scale: normal.log_prob(x_0, mean, scale.log()), generator,
             )  # fmt: skip
-            return -(terms["L_0"] + terms["L_t"].sum(1) + terms["L_T"] + negative_entropy + cross_entropy)
+            return -(_bound.total(terms) + negative_entropy + cross_entropy)
 
         return (torch.stack([draw() for _ in range(num_samples)]).mean(0) + self.scaling.log_det(x)).float()
