@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The CPU build of torch where pip offers one; on Linux the default index has CUDA builds.
 PIP_FLAGS ?=
+# Tests share the cores; every process takes some 2 GB.
+PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-all lint bench docs clean setup
 
@@ -18,10 +20,10 @@ demo: setup  ## the main job: train one species of every family, compare them, w
 	$(BIN)/python examples/demo.py
 
 test: setup  ## the checks that run in minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: setup  ## those and the slow ones
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(PARALLEL) -m ''
 
 lint: setup
 	$(BIN)/ruff check .

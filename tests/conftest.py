@@ -1,4 +1,4 @@
-"""Shared by all tests: few threads, and a cache of their own."""
+"""Shared by all tests: few threads, an order that keeps all processes busy, and a cache of their own."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes; those that tests start are told too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that start processes take longest, and come first: many short ones share out well at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("training", "cli"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -45,7 +45,7 @@ def check_signal(folder: Path, name: str, at: int) -> None:
     assert not list((folder / "checkpoints").glob(".tmp-*"))
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR1", marks=pytest.mark.slow)])
 def test_a_signal_saves_and_says_so(name: str, tmp_path: Path) -> None:
     check_signal(tmp_path / "run", name, 3)
 

@@ -1,5 +1,6 @@
 """Samplers with perfect denoisers: their orders, the moments and the turns that they must reproduce."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -23,17 +24,26 @@ SOLVERS: dict[str, tuple[Solver, int]] = {
 }
 
 
+def along(name: str, count: int) -> list[float]:
+    """Times from one angle to another, evenly in the angle."""
+    return PROCESSES[name].time_at(torch.linspace(1.2, 0.2, count + 1).double()).tolist()
+
+
+@functools.cache
+def exact(name: str) -> tuple[Tensor, Tensor]:
+    """Where the flow starts, and where it ends by many steps of the best solver."""
+    q, law = PROCESSES[name], mixture()
+    x = law.diffused(*(float(v) for v in q.alpha_sigma(torch.tensor(along(name, 1)[:1])))).sample(
+        64, noise.stream("start")
+    )
+    return x, _samplers.runge_kutta(q, perfect(q, law), x, along(name, 512))
+
+
 def measured_order(solver: Solver, name: str, counts: tuple[int, int] = (64, 128)) -> float:
     """log2 of how much smaller the error becomes with twice as many steps, from one angle to another."""
-    q, law = PROCESSES[name], mixture()
-    denoise = perfect(q, law)
-
-    def along(count: int) -> list[float]:
-        return q.time_at(torch.linspace(1.2, 0.2, count + 1).double()).tolist()
-
-    x = law.diffused(*(float(v) for v in q.alpha_sigma(torch.tensor(along(1)[:1])))).sample(64, noise.stream("start"))
-    exact = _samplers.runge_kutta(q, denoise, x, along(512))
-    few, many = (float((solver(q, denoise, x, along(n)) - exact).abs().mean()) for n in counts)
+    q, (x, end) = PROCESSES[name], exact(name)
+    denoise = perfect(q, mixture())
+    few, many = (float((solver(q, denoise, x, along(name, n)) - end).abs().mean()) for n in counts)
     return math.log2(few / many)
 
 

@@ -137,7 +137,7 @@ class D3PM(GenerativeModel, HasLogProb, IsConditional, IsEditable):
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
-        return cls(domain, condition, timesteps=8, width=8, multipliers=(1, 1), blocks=1, dropout=0.0)  # type: ignore[arg-type]
+        return cls(domain, condition, timesteps=4, width=8, multipliers=(1, 1), blocks=1, dropout=0.0)  # type: ignore[arg-type]
 
     @property
     def has_mask(self) -> bool:

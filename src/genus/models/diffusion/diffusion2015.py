@@ -122,7 +122,7 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
-        return cls(domain, condition, timesteps=8, width=8, multipliers=(1, 1), blocks=1)
+        return cls(domain, condition, timesteps=4, width=8, multipliers=(1, 1), blocks=1)
 
     def initialise(self, split: Split) -> None:
         self.scaling.initialise(split)
