@@ -22,11 +22,12 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.domain import Domain, Grid, Label, Vectors, Waveform
+from genus.domain import Domain, Grid, Label, Points, Vectors, Waveform
 from genus.models.diffusion import _denoiser, _ode, _samplers
 from genus.models.diffusion._process import GaussianProcess
 from genus.models.diffusion._scaling import Scaling
 from genus.nn.timed_mlp import TimedMLP
+from genus.nn.timed_set import TimedSet
 from genus.nn.unet import UNet
 from genus.prob import noise
 
@@ -34,13 +35,13 @@ NEAREST = 1e-3  # the angle that latents are followed from: data with a thousand
 
 
 class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, IsEditable):
-    """A denoiser of grids, sound and tables at every noise level of a Gaussian process.
+    """A denoiser of grids, sound, tables and clouds at every noise level of a Gaussian process.
 
     Latents are what data become at the end of the probability flow: as many numbers as the datum has,
     standard normal if the model is right.
     """
 
-    domains: ClassVar[tuple[type[Domain], ...]] = (Grid, Waveform, Vectors)
+    domains: ClassVar[tuple[type[Domain], ...]] = (Grid, Waveform, Vectors, Points)
     reads_order = True
     process: GaussianProcess
     predicts: _denoiser.Prediction
@@ -70,18 +71,22 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         label_dropout: float,
         flow_steps: int,
     ) -> None:
-        """Make the network, a U-Net or for tables a residual MLP, and the embedding of labels."""
+        """Make the network (of tables a residual MLP, of clouds a transformer, else a U-Net) and embed the labels."""
         domain, condition, self.flow_steps = self.domain, self.condition, flow_steps
         if flow_steps < 2:
             raise ValueError(f"flow_steps: expected 2 or more; got {flow_steps}.")
         if not 0 <= label_dropout < 1:
             raise ValueError(f"label_dropout: expected a share in [0, 1); got {label_dropout}.")
-        self.network: UNet | TimedMLP
+        self.network: UNet | TimedMLP | TimedSet
         if isinstance(domain, Vectors):
             self.network = TimedMLP(
                 domain.features, width=width, blocks=blocks * len(multipliers), dropout=dropout,
                 outputs=self.outputs * domain.features,
             )  # fmt: skip
+        elif isinstance(domain, Points):
+            self.network = TimedSet(
+                domain.dim, width=width, blocks=blocks * len(multipliers), dropout=dropout, outputs=self.outputs
+            )
         else:
             channels, size = (domain.channels, domain.size) if isinstance(domain, Grid) else (1, domain.shape)
             self.network = UNet(
@@ -102,7 +107,9 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         """What the network gives for each entry: ``outputs`` tensors of the shape of x."""
         maps = x.unsqueeze(1) if isinstance(self.domain, Waveform) else x
         context = None if self.label is None or label is None else self.label(label)
-        return self.network(maps, self.clock(t).to(x.dtype), context).view(len(x), self.outputs, *x.shape[1:]).unbind(1)
+        return (
+            self.network(maps, self.clock(t).to(x.dtype), context).reshape(len(x), self.outputs, *x.shape[1:]).unbind(1)
+        )
 
     def clock(self, t: Tensor) -> Tensor:
         """What the network is told of the time."""

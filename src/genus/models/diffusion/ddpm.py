@@ -12,8 +12,9 @@ of Nichol & Dhariwal (2021), https://arxiv.org/abs/2102.09672.
 What differs from the papers: any size (odd ones too) and up to three axes; a label is embedded and added
 to the embedding of the time, and put out now and then for guidance; rows of numbers (vectors) are
 standardised and have a residual MLP for a network and a normal density for a last step, so their bound
-is one on the density. With fewer than 1,000 steps the betas grow in proportion, so that alpha_bar(t)
-stays the same curve. Losses are means over the entries of a datum. PyTorch's initial weights.
+is one on the density; clouds are centred and scaled, and have a transformer that knows no order. With
+fewer than 1,000 steps the betas grow in proportion, so that alpha_bar(t) stays the same curve. Losses are
+means over the entries of a datum. PyTorch's initial weights.
 
 Promises: samples, a variational bound on log p(x), latents, completion, labels.
 """
@@ -49,7 +50,8 @@ class DDPM(GaussianDiffusion):
             between the two (objective hybrid or bound).
         importance: draw the steps of training by what their terms have been, instead of evenly: steadies the
             objective ``bound``.
-        width: channels of the U-Net's first level (hidden units of the MLP for vectors).
+        width: channels of the U-Net's first level (hidden units of the MLP for vectors, of the
+            transformer for clouds).
         multipliers: channels of each level of the U-Net in units of the width.
         blocks: residual blocks a level.
         attention: levels of the U-Net with self-attention; 0 is the full size, 1 half of it.
@@ -71,6 +73,16 @@ class DDPM(GaussianDiffusion):
             clip_norm=1.0,
             ema=0.995,
             settings={"timesteps": 200, "width": 32, "multipliers": (1, 2), "blocks": 1, "dropout": 0.0},
+        ),
+        "quick-points": Recipe(
+            learning_rate=1e-3,
+            batch_size=16,
+            steps=2000,
+            warmup_steps=50,
+            schedule="cosine",
+            clip_norm=1.0,
+            ema=0.995,
+            settings={"timesteps": 200, "width": 64, "multipliers": (1, 1), "blocks": 2, "dropout": 0.0},
         ),
         "paper": Recipe(
             learning_rate=2e-4, batch_size=128, steps=800_000, warmup_steps=5000, clip_norm=1.0, ema=0.9999
@@ -124,7 +136,7 @@ class DDPM(GaussianDiffusion):
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
-        return cls(domain, condition, timesteps=8, width=8, multipliers=(1, 1), blocks=1, dropout=0.0, flow_steps=6)
+        return cls(domain, condition, timesteps=4, width=8, multipliers=(1, 1), blocks=1, dropout=0.0, flow_steps=3)
 
     def clock(self, t: Tensor) -> Tensor:
         """The steps before this one, 0 .. T - 1, in thousandths: what the paper's code embeds, whatever T is."""

@@ -35,7 +35,8 @@ class EDM(FlowDensity):
     Args:
         log_mean: of ln sigma in training.
         log_spread: standard deviation of ln sigma in training.
-        width: channels of the U-Net's first level (hidden units of the MLP for vectors).
+        width: channels of the U-Net's first level (hidden units of the MLP for vectors, of the
+            transformer for clouds).
         multipliers: channels of each level of the U-Net in units of the width.
         blocks: residual blocks a level.
         attention: levels of the U-Net with self-attention; 0 is the full size, 1 half of it.
@@ -52,6 +53,10 @@ class EDM(FlowDensity):
         "quick": Recipe(
             learning_rate=2e-3, batch_size=64, steps=1000, warmup_steps=50, schedule="cosine", clip_norm=1.0, ema=0.995,
             settings={"width": 32, "multipliers": (1, 2), "blocks": 1, "dropout": 0.0},
+        ),
+        "quick-points": Recipe(
+            learning_rate=1e-3, batch_size=16, steps=2000, warmup_steps=50, schedule="cosine", clip_norm=1.0, ema=0.995,
+            settings={"width": 64, "multipliers": (1, 1), "blocks": 2, "dropout": 0.0},
         ),
         "paper": Recipe(learning_rate=1e-3, batch_size=512, steps=390_625, warmup_steps=19_531, ema=0.99929),
     }  # fmt: skip
@@ -87,7 +92,7 @@ class EDM(FlowDensity):
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
-        return cls(domain, condition, width=8, multipliers=(1, 1), blocks=1, dropout=0.0, flow_steps=6)
+        return cls(domain, condition, width=8, multipliers=(1, 1), blocks=1, dropout=0.0, flow_steps=3)
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         x_0, label = self.prepared(batch, generator)
