@@ -23,6 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "vae": trained(folder, "vae", "digits", *small),
         "moons": trained(folder, "vae", "moons", "--latent-features", "2", *small),
         "markov": trained(folder, "markov", "digits"),
+        "edm": trained(folder, "edm", "moons", "--width", "8", "--steps", "3"),
     }
 
 
@@ -95,3 +96,24 @@ def domain(runs: dict[str, Path]):
     from genus.training import Run
 
     return Run(runs["vae"]).domain
+
+
+def test_samplers_of_a_diffusion_model_by_calls(runs, capsys) -> None:
+    text = said(capsys, "diagnose", runs["edm"], "--items", 30, "--calls", 3, 9)
+    told = json.loads((runs["edm"] / "samplers.json").read_text())
+    found = [(point["sampler"], point["calls"]) for point in told["points"]]
+    one = [(name, calls) for name in ("ancestral", "ddim", "dpm_solver") for calls in (3, 9)]
+    assert found == [*one, ("heun", 3), ("heun", 9), ("runge_kutta", 9)]  # of three calls runge_kutta takes no step
+    assert text.count("heun") == 2 and "training items" in text and "along the probability flow" in text
+    with Image.open(runs["edm"] / "explore" / "samplers.png") as picture:
+        assert picture.width > 400
+    assert main(["report", str(runs["edm"]), "--count", "20"]) == 0
+    page = (runs["edm"] / "report.html").read_text()
+    assert "Samplers" in page and "30 samples to as many held-out items" in page
+
+
+def test_damaged_curves_are_named(runs, capsys) -> None:
+    path = runs["edm"] / "samplers.json"
+    path.write_text('{"items": 3, "points": [{}]}')
+    assert "samplers.json: expected the curves of samplers" in said(capsys, "report", runs["edm"], code=1)
+    path.unlink()

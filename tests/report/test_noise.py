@@ -44,7 +44,7 @@ def test_the_terms_are_those_of_the_bound(model_class: type[GenerativeModel], do
     model.initialise(split)
     film = film_of(model, split)
     assert film is not None
-    assert len(film.terms) == 8 + 1  # T steps, and what is left
+    assert len(film.terms) == 4 + 1  # T steps, and what is left
     nats = -model.log_prob(split.x, num_samples=8).double().mean()  # type: ignore[operator]
     assert math.isclose(sum(film.terms) * domain.num_dims * math.log(2), float(nats), rel_tol=0.3)
     assert "what is left at the end" in page("film", film_elements(film, domain))

@@ -14,17 +14,22 @@ from genus.cli import flags
 from genus.errors import SettingsError
 
 if TYPE_CHECKING:
+    from genus.contract import Split
     from genus.evaluate.diagnose import Diagnosis
+    from genus.training import Run
+
+DENSITIES = 64  # items whose density is estimated along the flow, which takes some 160 network calls each
 
 ABOUT = """What the bound of a latent-variable model hides: whether its latents tell anything, and how far the bound is
-from log p(x).
+from log p(x). For diffusion models: what each sampler gives for how many network calls.
 
 examples:
   genus diagnose runs/vae-digits-...                 numbers, curves, reconstructions
   genus diagnose runs/vae-digits-... --samples 4096  a bound of 4096 draws, beside plain Monte Carlo
   genus diagnose --curse --out curse.png             why plain Monte Carlo from the prior fails
+  genus diagnose runs/ddpm-... --calls 5 20 100      Fréchet distance of every sampler with so many network calls
 
-The numbers go to RUN/diagnosis.json, the pictures to RUN/explore/."""
+The numbers go to RUN/diagnosis.json (RUN/samplers.json), the pictures to RUN/explore/; the run's report shows both."""
 
 
 @dataclasses.dataclass
@@ -43,6 +48,8 @@ class DiagnoseFlags:
     """The result is a function of it."""
     curse: bool = False
     """Instead of a run: the error of plain Monte Carlo by draws and latents, where log p(x) is known."""
+    calls: tuple[int, ...] = (5, 10, 20, 50)
+    """Of diffusion models: network calls that a sample may take."""
     out: Path | None = None
     """Where to write the picture (default RUN/explore/diagnosis.png, or runs/curse.png)."""
 
@@ -57,6 +64,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(chosen: DiagnoseFlags) -> int:
     from genus.evaluate.diagnose import diagnose
+    from genus.models.diffusion._diffusion import GaussianDiffusion
     from genus.report.diagnosis import ROWS, picture, plots, reconstructions
     from genus.report.pictures import png_of
     from genus.training import open_run
@@ -64,6 +72,8 @@ def _run(chosen: DiagnoseFlags) -> int:
     assert chosen.run is not None
     run = open_run(chosen.run)
     split = run.source.splits[chosen.split]
+    if isinstance(run.model, GaussianDiffusion):
+        return _samplers(chosen, run, split)
     told = diagnose(run.model, split, items=chosen.items, samples=chosen.samples, seed=chosen.seed)
     console = Console(highlight=False)
     console.print(Text(f"{run.config.model} on {run.source.name}: {told.items:,} items of the {chosen.split} split, "
@@ -83,6 +93,45 @@ def _run(chosen: DiagnoseFlags) -> int:
         print(path)
     print(f"rows: {'; '.join(ROWS)}")
     return 0
+
+
+def _samplers(chosen: DiagnoseFlags, run: "Run", split: "Split") -> int:
+    from genus.evaluate.samplers import densities, sampler_curves
+    from genus.models.diffusion._diffusion import GaussianDiffusion
+    from genus.report.noise import curves_plot
+    from genus.report.pictures import png_of
+    from genus.report.write import SAMPLERS
+
+    assert isinstance(run.model, GaussianDiffusion)
+    console = Console(highlight=False)
+    items = min(chosen.items, len(split))
+    console.print(Text(f"{run.config.model} on {run.source.name}: {items:,} samples for each row", style="bold"))
+    found = sampler_curves(run.model, run.source, split, calls=chosen.calls, items=items, seed=chosen.seed)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("sampler")
+    for name in ("network calls", "Fréchet distance", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_row(Text("training items", style="dim"), "", _distance(found.floor, found.stderr), "")
+    for point in found.points:
+        table.add_row(point.sampler, str(point.calls), _distance(point.distance, point.stderr), f"{point.seconds:.1f}")
+    console.print(table)
+    told = densities(run.model, split, items=min(items, DENSITIES), seed=chosen.seed)
+    console.print(f"\n-log p(x) of {told.items} items, {told.unit}:")
+    if told.bound is not None:
+        console.print(f"  ≤ {_distance(*told.bound[:2])}  the bound")
+    leaves = "" if told.noise is None else f"; its random signs leave ± {told.noise:.3f} of that"
+    console.print(f"  ~ {_distance(*told.flow[:2])}  along the probability flow{leaves}")
+    kept, out = run.path / SAMPLERS, chosen.out or run.path / "explore" / "samplers.png"
+    kept.write_text(json.dumps(found.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(png_of(curves_plot(found)))
+    for path in (kept, out):
+        print(path)
+    return 0
+
+
+def _distance(value: float, error: float | None) -> str:
+    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
 
 
 def _show(console: Console, told: "Diagnosis") -> None:

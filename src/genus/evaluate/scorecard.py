@@ -52,7 +52,8 @@ def evaluate(
         limit: score the likelihood of so many items only.
         batch_size: of likelihoods and samples.
         seed: the scorecard is a function of it (apart from speed and memory).
-        options: keyword options for the model's ``sample``.
+        options: keyword options for the model's ``sample``. With guidance the likelihood is left out, as it would
+            not be that of the samples.
         references: also score the floors and real data.
         name: of the model's row; the registry name by default.
         features: where samples and real data are compared; by default `features_of` the source.
@@ -72,7 +73,9 @@ def evaluate(
     likelihood = {"num_samples": num_samples, "batch_size": batch_size, "seed": seed, "limit": limit}
 
     def scores(model: GenerativeModel, x: Tensor | None) -> list[Score]:
-        if _scores_data(model):
+        if (options or {}).get("guidance"):
+            found: list[Score] = []  # guided samples are not draws from any law whose density is known
+        elif _scores_data(model):
             found = log_likelihood(model, held_out, **likelihood)  # type: ignore[arg-type]
         else:
             found = held_out_loss(model, held_out, batch_size=batch_size, seed=seed, limit=limit)

@@ -1,4 +1,5 @@
-"""What a diffusion model does to data and noise, step by step: film strips, and where its bound comes from."""
+"""What a diffusion model does to data and noise, step by step: film strips, where its bound comes from, and how
+samples improve with network calls."""
 
 import math
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from genus.contract import GenerativeModel, Split
 from genus.domain import Domain, Vectors
 from genus.evaluate._items import choose, gather
 from genus.evaluate.likelihood import evaluating
+from genus.evaluate.samplers import SamplerCurves
 from genus.models.diffusion import _samplers
 from genus.models.diffusion._diffusion import GaussianDiffusion
 from genus.prob import noise
@@ -56,7 +58,8 @@ def film_of(model: GenerativeModel, split: Split, seed: int = 0) -> Film | None:
 def shown(model: GaussianDiffusion, x: Tensor, t: float) -> Tensor:
     """x_t in the domain's own terms, at the size that data have."""
     at = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
-    return model.scaling.decode((x / _samplers.scale(model.process, at, x)).clamp(-1, 1)).cpu()
+    x = x / _samplers.scale(model.process, at, x)
+    return model.scaling.decode(x.clamp(-1, 1) if model.domain.discrete else x).cpu()
 
 
 def drowned(model: GaussianDiffusion, x: Tensor, seed: int) -> Tensor:
@@ -107,6 +110,39 @@ def bound_plot(terms: tuple[float, ...]) -> Figure:
         axis.set_xlabel("step t (1: the last step to the data)", fontsize=7, color=GREY)
         axis.set_ylabel("bits an entry", fontsize=7, color=GREY)
     return figure
+
+
+def curves_plot(found: SamplerCurves) -> Figure:
+    """A line for each sampler, and the distance of real items."""
+    figure = Figure((8.8, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for sampler in dict.fromkeys(point.sampler for point in found.points):
+        points = [point for point in found.points if point.sampler == sampler]
+        calls, distances = [point.calls for point in points], [point.distance for point in points]
+        axis.plot(calls, distances, marker="o", markersize=3, linewidth=1.4, label=sampler)
+    axis.axhline(found.floor, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), label="training items")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    ticks = sorted({point.calls for point in found.points if point.sampler in ("ancestral", "ddim")})
+    axis.set_xticks(ticks, [str(calls) for calls in ticks])
+    axis.set_xticks([], minor=True)
+    axis.set_xlabel("network calls for a sample", fontsize=7, color=GREY)
+    axis.set_ylabel("Fréchet distance", fontsize=7, color=GREY)
+    axis.legend(fontsize=7, frameon=False)
+    plain(axis)
+    return figure
+
+
+def curves_elements(found: SamplerCurves | None) -> list[html.Element]:
+    """The section of a run whose samplers were compared (`genus diagnose RUN`)."""
+    if found is None:
+        return []
+    told = (
+        f"Fréchet distance of {found.items:,} samples to as many held-out items ({found.features}), from the same noise"
+        " with each sampler. The dashed line is that of training items: samples cannot be expected below it."
+    )
+    drawn = html.Picture(svg_of(curves_plot(found)), "Fréchet distance against network calls, by sampler")
+    return [html.Heading("Samplers"), drawn, html.Text(told)]
 
 
 def film_elements(film: Film | None, domain: Domain) -> list[html.Element]:

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from genus.domain import Domain, Grid, Points, Vectors
 from genus.evaluate.memorisation import Neighbours, verdict
+from genus.evaluate.samplers import SamplerCurves
 from genus.evaluate.score import Row, Score, Scorecard, format, number
 from genus.report import page as html
 from genus.report.diagnosis import Section, section_elements
-from genus.report.noise import Film, film_elements
+from genus.report.noise import Film, curves_elements, film_elements
 from genus.report.pictures import pairs, sheet
 from genus.report.plots import Metrics, curves, svg_of, warnings_of
 from genus.report.table import tabulate
@@ -36,7 +37,7 @@ class RunReport:
     neighbours: by what was looked up, as `genus.evaluate.memorisation.neighbours` gives.
     training_seconds: what training took. extras: (caption, data) of more sheets, such as
     interpolations. notes: sentences printed under the title. diagnosis: of models with a posterior.
-    film: of diffusion models.
+    film: of diffusion models. samplers: where they were compared.
     """
 
     title: str
@@ -52,6 +53,7 @@ class RunReport:
     notes: Sequence[str] = ()
     diagnosis: Section | None = None
     film: Film | None = None
+    samplers: SamplerCurves | None = None
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -84,6 +86,7 @@ def run_page(report: RunReport) -> str:
     ]
     elements += section_elements(report.diagnosis, report.domain)
     elements += film_elements(report.film, report.domain)
+    elements += curves_elements(report.samplers)
     elements += neighbour_elements(report)
     for caption, data in report.extras:
         elements += [html.Heading(caption, 3), figure(data, report.domain, caption)]

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from genus.data import Source, symbols
 from genus.domain import Label, Points, Tokens, Waveform
-from genus.errors import SettingsError
+from genus.errors import CheckpointError, SettingsError
 from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.memorisation import neighbours
+from genus.evaluate.samplers import SamplerCurves
 from genus.evaluate.scorecard import draw
 from genus.report.diagnosis import section_of
 from genus.report.noise import film_of
@@ -23,8 +24,10 @@ from genus.report.pictures import sheet
 from genus.report.run import RunReport, run_page
 from genus.report.sound import wav
 from genus.training import Run
+from genus.training.documents import read_document
 
 SHOWN = 40
+SAMPLERS = "samplers.json"  # in a run folder: curves of `genus diagnose`
 
 
 def score(
@@ -79,8 +82,22 @@ def write_run_report(run: Run, **settings: Any) -> Path:
     report = report_of(run, card, seed=seed, options=settings.get("options"))
     split = run.source.splits[card.split]
     found, film = section_of(run.model, split, seed), film_of(run.model, split, seed)
-    path.write_text(run_page(replace(report, diagnosis=found, film=film)), encoding="utf-8")
+    page = run_page(replace(report, diagnosis=found, film=film, samplers=kept_curves(run)))
+    path.write_text(page, encoding="utf-8")
     return path
+
+
+def kept_curves(run: Run) -> SamplerCurves | None:
+    """What `genus diagnose` found of the run's samplers; None where it was not asked."""
+    path = run.path / SAMPLERS
+    try:
+        fields = read_document(path)
+    except FileNotFoundError:
+        return None
+    try:
+        return SamplerCurves.from_json(fields)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def conditions(run: Run, count: int, label: str | None) -> Tensor | None:
