@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from genus.cli.__main__ import main
 from genus.domain import Grid, Label, Vectors
 from genus.errors import CapabilityError, DataFormatError
 from genus.exchange import diffusers as exchange
 from genus.models.diffusion.ddpm import DDPM
 from genus.models.diffusion.edm import EDM
 from genus.prob import noise
+from genus.training import configure, open_run, train
+from genus.training.loop import adopt
 
 library = pytest.importorskip("diffusers", reason="the comparison needs diffusers")
 
@@ -116,3 +120,41 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "unet" / "config.json").write_text("[1]")
     with pytest.raises(DataFormatError, match="object"):
         exchange.read(tmp_path)
+
+
+def pictures(folder: Path, side: int) -> None:
+    """Twenty grey pictures of two kinds."""
+    for n, kind in enumerate(("a", "b")):
+        (folder / kind).mkdir(parents=True)
+        for k, x in enumerate(noise.integers(256, (10, side, side), noise.stream("picture", n)).numpy()):
+            Image.fromarray(x.astype("uint8")).save(folder / kind / f"{k}.png")
+
+
+def test_an_exported_run_comes_back_as_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures(tmp_path / "pictures", 8)
+    data = ["--data", str(tmp_path / "pictures")]
+    small = ["--width", "8", "--multipliers", "1", "2", "--timesteps", "4", "--steps", "2", "--quiet", "--conditional"]
+    run, folder, back = tmp_path / "run", tmp_path / "folder", tmp_path / "back"
+    assert main(["train", "ddpm", *data, *small, "--out", str(run)]) == 0
+    assert main(["export", str(run), "--out", str(folder)]) == 0
+    assert main(["import", str(folder), *data, "--out", str(back)]) == 0
+    assert f"genus sample {back}" in capsys.readouterr().out.replace("\n", "")
+    condition = torch.tensor([0, 1])
+    drawn = [open_run(path).sample(2, seed=1, condition=condition) for path in (run, back)]
+    assert torch.equal(*drawn)
+    for wrong, says in (([*data, "--size", "12"], "--size"), (["--data", "digits"], "digits gives")):
+        assert main(["import", str(folder), *wrong, "--out", str(tmp_path / "never")]) != 0
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
+
+
+def test_training_goes_on_from_weights_of_elsewhere(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures", 8)
+    config = configure("ddpm", str(tmp_path / "pictures"), width=16, multipliers=(1, 2), timesteps=12, steps=1)
+    theirs = DDPM(Grid(1, (8, 8)), **config.settings)
+    exchange.write(theirs, tmp_path / "folder")
+    adopt(config, tmp_path / "run", lambda made: exchange.copy_into(made, tmp_path / "folder"))
+    before, after = theirs.state_dict(), train(config, tmp_path / "run", quiet=True)
+    assert after.state["step"] == 1 and after.state["finished"]
+    moved = {name: float((tensor - before[name]).abs().max()) for name, tensor in after.model.state_dict().items()}
+    assert 0 < max(moved.values()) < 0.01

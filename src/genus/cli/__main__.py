@@ -1,5 +1,6 @@
 """The table of commands. Nothing heavy is imported before a command is known."""
 
+import keyword
 import os
 import pkgutil
 import sys
@@ -25,6 +26,7 @@ COMMANDS = {
     "compress": "code data without loss, as short as the run's likelihood says",
     "decompress": "the data of such a file, bit for bit",
     "export": "a run as a folder of another library",
+    "import": "a model of another library as a run",
     "verify": "check the mathematics of a model on this machine",
 }
 
@@ -65,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"genus: unknown command {name!r}; expected one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
-        return int(pkgutil.resolve_name(f"genus.cli.{name}").main(rest) or 0)
+        module = f"genus.cli.{name}{'_' * keyword.iskeyword(name)}"
+        return int(pkgutil.resolve_name(module).main(rest) or 0)
     except (GenusError, ValueError, OSError) as error:
         if os.environ.get("GENUS_TRACEBACK"):
             raise

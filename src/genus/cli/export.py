@@ -16,7 +16,7 @@ examples:
 
 diffusers: a ddpm of pictures, for diffusers.DDPMPipeline.from_pretrained(FOLDER). From the same generator it draws the
 samples that genus draws. The pipeline knows no labels; a conditional U-Net wants them as class_labels.
-genus.exchange.diffusers.read(FOLDER) makes a ddpm of such a folder."""
+`genus import` makes a run of such a folder."""
 
 
 @dataclasses.dataclass

@@ -58,6 +58,17 @@ def read(folder: Path, labels: Label | None = None) -> DDPM:
     labels: names for the classes of a conditional U-Net; by default 0, 1, ... Raises `DataFormatError` with the
     file and the entry for anything that genus' ddpm is not.
     """
+    domain, classes, settings = settings_of(folder)
+    if classes is not None and labels is None:
+        labels = Label(tuple(map(str, range(classes))))
+    model = DDPM(domain, labels if classes else None, **settings).eval()
+    copy_into(model, folder)
+    return model
+
+
+def settings_of(folder: Path) -> tuple[Grid, int | None, dict[str, Any]]:
+    """What pictures a folder's model draws, of how many classes (None without labels), and the settings of the `ddpm`
+    that it is. Raises `DataFormatError`, as `read` does."""
     unet = _read_json(folder / "unet" / "config.json")
     scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
     where = folder / "unet" / "config.json"
@@ -66,24 +77,31 @@ def read(folder: Path, labels: Label | None = None) -> DDPM:
     if not (isinstance(sizes, list | tuple) and len(sizes) == 2 and all(isinstance(n, int) for n in sizes)):
         raise DataFormatError(f"{where}: sample_size should be a number or two; got {brief(size)}.")
     widths = _expect(unet, "block_out_channels", list, where)
-    if not widths or any(not isinstance(w, int) or w % widths[0] for w in widths):
+    if not widths or any(not isinstance(w, int) or w < 1 or w % widths[0] for w in widths):
         raise DataFormatError(f"{where}: block_out_channels should be multiples of the first; got {brief(widths)}.")
     classes = unet.get("num_class_embeds")
-    if classes is not None and labels is None:
-        labels = Label(tuple(map(str, range(classes - 1))))
+    if classes is not None and (not isinstance(classes, int) or classes < 2):
+        raise DataFormatError(f"{where}: num_class_embeds should be 2 or more, or null; got {brief(classes)}.")
     downs = _expect(unet, "down_block_types", list, where)
-    model = DDPM(
-        Grid(channels, tuple(sizes), 256), labels,
-        timesteps=_expect(scheduler, "num_train_timesteps", int, folder / "scheduler"),
-        noise_schedule=_schedule(scheduler, folder / "scheduler"),
-        predicts=_inverse(PREDICTIONS, scheduler.get("prediction_type", "epsilon"), "prediction_type", folder),  # type: ignore[arg-type]
-        variance=_inverse(VARIANCES, scheduler.get("variance_type", "fixed_small"), "variance_type", folder),  # type: ignore[arg-type]
-        objective="hybrid" if scheduler.get("variance_type") == "learned_range" else "simple",
-        width=widths[0], multipliers=tuple(w // widths[0] for w in widths),
-        blocks=_expect(unet, "layers_per_block", int, where),
-        attention=tuple(k for k, kind in enumerate(downs) if kind == "AttnDownBlock2D"),
-    ).eval()  # fmt: skip
-    net = _exportable(model)
+    settings = {
+        "timesteps": _expect(scheduler, "num_train_timesteps", int, folder / "scheduler"),
+        "noise_schedule": _schedule(scheduler, folder / "scheduler"),
+        "predicts": _inverse(PREDICTIONS, scheduler.get("prediction_type", "epsilon"), "prediction_type", folder),
+        "variance": _inverse(VARIANCES, scheduler.get("variance_type", "fixed_small"), "variance_type", folder),
+        "objective": "hybrid" if scheduler.get("variance_type") == "learned_range" else "simple",
+        "width": widths[0],
+        "multipliers": tuple(w // widths[0] for w in widths),
+        "blocks": _expect(unet, "layers_per_block", int, where),
+        "attention": tuple(k for k, kind in enumerate(downs) if kind == "AttnDownBlock2D"),
+    }
+    return Grid(channels, tuple(sizes), 256), None if classes is None else classes - 1, settings
+
+
+def copy_into(model: GenerativeModel, folder: Path) -> None:
+    """Give a `ddpm` the weights of the folder whose `settings_of` made it. Raises `DataFormatError`, as `read` does."""
+    net, where = _exportable(model), folder / "unet" / "config.json"
+    assert isinstance(model, DDPM)
+    unet = _read_json(where)
     for name, expected in _unet(model, net).items():
         if name not in ("sample_size", "dropout") and unet.get(name, expected) != expected:
             raise DataFormatError(f"{where}: {name} should be {brief(expected)}; got {brief(unet[name])}.")
@@ -94,7 +112,6 @@ def read(folder: Path, labels: Label | None = None) -> DDPM:
         raise DataFormatError(f"{file}: no safetensors file that can be read ({error}).") from None
     ours = dict(_renamed(model.state_dict(), back=found))
     model.load_state_dict(ours, strict=False)
-    return model
 
 
 # --- descriptions --------------------------------------------------------------------------

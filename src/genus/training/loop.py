@@ -63,6 +63,29 @@ def train(config: RunConfig, out: str | Path | None = None, *, quiet: bool = Fal
     return Run(folder)
 
 
+def adopt(config: RunConfig, out: str | Path | None, weigh: Callable[[GenerativeModel], object]) -> Run:
+    """A run folder for a model that was trained elsewhere; ``weigh`` puts its weights into the untrained one.
+
+    The folder is that of a run before its first step: it samples and scores with these weights, and `train` with the
+    same configuration goes on from them. Raises `CheckpointError` as `train` does.
+    """
+    folder = Path(out) if out is not None else default_folder(config.model, config.data, config.short_hash())
+    source = open_data(config.data, config.data_options, folder)
+    condition = source.condition if config.conditional else None
+    model = build(config, source.domain, condition)
+    weigh(model)
+    train_split, validation = (View(split, config.conditional) for split in (source.train, source.validation))
+    session = Session(config, train_split, validation, model, config.steps or config.recipe.steps)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.held(folder):
+            _claim(folder, config, source)
+            session.save(folder / "checkpoints")
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written ({error.strerror}); give another --out.") from None
+    return Run(folder)
+
+
 def default_folder(model: str, data: str, digest: str) -> Path:
     """Where a run goes when no folder is named."""
     return Path("runs") / f"{model}-{Path(data.removeprefix(PREFIX)).stem or 'data'}-{digest}"
