@@ -1,15 +1,21 @@
-"""How fast genus trains and samples a DDPM beside diffusers.
+"""How fast genus trains and samples a DDPM beside diffusers and denoising-diffusion-pytorch.
 
-diffusers gets the very network (the folder that `genus export` writes). Each side trains as its users do: genus by the
-steps of its loop, with their running average; diffusers by those of its documentation. Both in one process in turn,
-several times; medians, and medians of ratios round by round. Sampling is 50 steps of DDIM. Peak memory is of a process
-of its own.
+diffusers gets the very network (the folder that `genus export` writes), denoising-diffusion-pytorch its own U-Net of
+the width that comes nearest in parameters (with linear attention at every level, which ours has not). Each side trains
+as its users do: genus by the steps of its loop, with their running average; diffusers by those of its documentation;
+denoising-diffusion-pytorch by those of its Trainer, average included. All in one process in turn, several times;
+medians, and medians of ratios round by round. Sampling is 50 steps of DDIM. Peak memory is of a process of its own.
+A side whose package is not there is left out (`pip install --no-deps denoising-diffusion-pytorch einops ema-pytorch`:
+torchvision and accelerate, which its U-Net does not use, are replaced by empty modules).
 
     python benchmarks/diffusion.py [--size 28] [--channels 1] [--width 32] [--batch 32] [--steps 30] [--rounds 5]
     python benchmarks/diffusion.py --memory genus        (one side, alone)
 """
 
 import argparse
+import contextlib
+import importlib.util
+import io
 import statistics
 import subprocess
 import sys
@@ -17,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import torch
@@ -123,7 +130,54 @@ class Diffusers:
         return seconds
 
 
-SIDES = {side.name: side for side in (Genus, Diffusers)}
+class DenoisingDiffusionPytorch:
+    name = "denoising-diffusion-pytorch"
+
+    def __init__(self, args: argparse.Namespace):
+        for missing in ("torchvision", "torchvision.transforms", "torchvision.utils", "accelerate"):
+            sys.modules.setdefault(missing, MagicMock())
+        import denoising_diffusion_pytorch as library
+        from ema_pytorch import EMA
+
+        wanted = sum(p.numel() for p in model_of(args).parameters())
+
+        def net(width: int) -> torch.nn.Module:
+            return library.Unet(width, dim_mults=(1, 2, 2), channels=args.channels)
+
+        widths = range(8, 2 * args.width, 4)
+        width = min(widths, key=lambda width: abs(sum(p.numel() for p in net(width).parameters()) - wanted))
+        self.net = library.GaussianDiffusion(
+            net(width), image_size=args.size, objective="pred_noise", beta_schedule="linear", sampling_timesteps=DDIM
+        )
+        self.args, self.average = args, EMA
+        self.x = data(args.size, args.channels).float() / 255
+
+    def train(self) -> float:
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4, betas=(0.9, 0.99))
+        average = self.average(self.net, beta=0.995, update_every=10)
+
+        def step() -> None:
+            loss = self.net.train()(self.x[torch.randint(len(self.x), (self.args.batch,))])
+            loss.item()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            average.update()
+
+        return self.args.batch / median_step(step, self.args.steps)
+
+    def sample(self) -> float:
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+            return median_step(lambda: self.net.eval().sample(batch_size=SAMPLES), 3)
+
+
+SIDES = {side.name: side for side in (Genus, Diffusers, DenoisingDiffusionPytorch)}
+
+
+def there(name: str) -> bool:
+    """Whether a side's package is installed."""
+    return name == "genus" or importlib.util.find_spec(name.replace("-", "_")) is not None
 
 
 def main() -> int:
@@ -135,7 +189,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
+    parser.add_argument("--sides", nargs="+", default=list(filter(there, SIDES)), choices=list(SIDES))
     parser.add_argument("--memory", choices=list(SIDES), default=None)
     args = parser.parse_args()
     hardware.keep_large_blocks()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Grid, Label, Points, Vectors
+from genus.domain import Grid, Label, Tokens, Vectors
 from genus.models.diffusion import _denoiser
 from genus.models.diffusion._diffusion import FlowDensity
 from genus.models.diffusion.edm import EDM
@@ -105,8 +105,8 @@ def test_grids_of_any_size_with_labels_and_guidance(model_class: type[FlowDensit
 
 @pytest.mark.parametrize("model_class", MODELS)
 def test_what_they_cannot_do_is_refused(model_class: type[FlowDensity]) -> None:
-    with pytest.raises(ValueError, match="points"):
-        model_class(Points(4, 3))
+    with pytest.raises(ValueError, match="sequences"):
+        model_class(Tokens(4, 3))
     model = model_class.tiny(Vectors(2))
     with pytest.raises(ValueError, match="sampler"):
         model.sample(1, sampler="euler")  # type: ignore[arg-type]

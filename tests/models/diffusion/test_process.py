@@ -62,11 +62,10 @@ def test_the_time_of_an_angle_is_the_inverse(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_eps_and_x_0_are_two_names_for_one_thing(name: str) -> None:
+def test_the_noise_in_a_datum_is_found_again(name: str) -> None:
     q, t = PROCESSES[name], times(0.2, 0.5, 0.9)
     x_0, eps = noise.normal((2, 3, 4, 5), noise.stream(0), dtype=torch.float64)
     x_t = q.diffuse(x_0, t, eps)
-    torch.testing.assert_close(q.x_0_of(x_t, eps, t), x_0)
     torch.testing.assert_close(q.eps_of(x_t, x_0, t), eps)
 
 

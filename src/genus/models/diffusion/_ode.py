@@ -17,7 +17,7 @@ from torch import Tensor
 
 from genus.models.diffusion._denoiser import Denoiser
 from genus.models.diffusion._process import GaussianProcess
-from genus.models.diffusion._samplers import slope
+from genus.models.diffusion._samplers import State, classical, slope
 from genus.prob import gaussian, noise
 
 
@@ -38,22 +38,17 @@ def log_density(
     last = float(process.angle(torch.ones(1)))
     angles = path(nearest, last, steps)
 
-    def both(u: Tensor, angle: float) -> tuple[Tensor, Tensor]:
+    def both(u: Tensor, angle: float) -> State:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
-            v = slope(process, denoise, u, torch.full((len(u),), angle, dtype=torch.float64, device=u.device))
+            v = slope(process, denoise, u, angle)
             (back,) = torch.autograd.grad(v, u, signs)
         return v.detach(), (back * signs).double().flatten(1).sum(1)
 
-    u, total = x_0.detach(), x_0.new_zeros(len(x_0), dtype=torch.float64)
+    state: State = (x_0.detach(), x_0.new_zeros(len(x_0), dtype=torch.float64))
     for start, end in pairwise(angles):
-        h, middle = end - start, 0.5 * (start + end)
-        k1, d1 = both(u, start)
-        k2, d2 = both(u + 0.5 * h * k1, middle)
-        k3, d3 = both(u + 0.5 * h * k2, middle)
-        k4, d4 = both(u + h * k3, end)
-        u = u + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        total = total + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
+        state = classical(both, state, start, end)
+    u, total = state
     return gaussian.log_prob(u.double(), torch.zeros(()), torch.zeros(())).flatten(1).sum(1) + total
 
 

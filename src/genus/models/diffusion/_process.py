@@ -51,11 +51,6 @@ class GaussianProcess(nn.Module, ABC):
         alpha, sigma = self.at(t, x_0)
         return alpha.to(x_0) * x_0 + sigma.to(x_0) * eps
 
-    def x_0_of(self, x_t: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """The datum that becomes x_t with the noise eps."""
-        alpha, sigma = self.at(t, x_t)
-        return (1 / alpha).to(x_t) * x_t - (sigma / alpha).to(x_t) * eps
-
     def eps_of(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
         """The noise that turns x_0 into x_t."""
         alpha, sigma = self.at(t, x_t)

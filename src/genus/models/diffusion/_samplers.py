@@ -13,6 +13,7 @@ every time. It goes both ways: noise to data is sampling, data to noise is encod
 Times are lists that fall from 1 to 0 (or part of the way); `even` makes them.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
@@ -26,6 +27,9 @@ from genus.prob import noise
 
 Reverse = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """``(x_t, t, s)`` -> mean and variance of p(x_s | x_t)."""
+
+State = tuple[Tensor, ...]
+"""What an equation moves; its slopes depend on the first part."""
 
 Sampler = Literal["ancestral", "ddim", "heun", "dpm_solver", "runge_kutta"]
 
@@ -141,20 +145,31 @@ def dpm_solver(process: GaussianProcess, denoise: Denoiser, x: Tensor, times: Se
     return x
 
 
-def slope(process: GaussianProcess, denoise: Denoiser, u: Tensor, angle: Tensor) -> Tensor:
+def slope(process: GaussianProcess, denoise: Denoiser, u: Tensor, angle: float) -> Tensor:
     """du / dphi of u = x_t / sqrt(alpha^2 + sigma^2): cos(phi) eps - sin(phi) x_0 (Salimans & Ho 2022, appendix D,
-    https://arxiv.org/abs/2202.00512). angle: ``(B,)`` float64 in (0, pi / 2]."""
-    wide = angle.view(-1, *[1] * (u.ndim - 1))
-    t = process.time_at(angle)
+    https://arxiv.org/abs/2202.00512). angle: in (0, pi / 2]."""
+    t = process.time_at(torch.full((len(u),), angle, dtype=torch.float64, device=u.device))
     x_0 = denoise(u * scale(process, t, u), t)
     # eps = (u - cos x_0) / sin
-    return (torch.cos(wide) / torch.sin(wide)).to(u) * u - (1 / torch.sin(wide)).to(u) * x_0
+    return (u * math.cos(angle) - x_0) / math.sin(angle)
 
 
 def scale(process: GaussianProcess, t: Tensor, like: Tensor) -> Tensor:
     """sqrt(alpha^2 + sigma^2)."""
     alpha, sigma = process.at(t, like)
     return torch.sqrt(alpha.square() + sigma.square()).to(like)
+
+
+def classical(slopes: Callable[[Tensor, float], State], state: State, start: float, end: float) -> State:
+    """One step of the classical Runge-Kutta method, from a place ``start`` on the way to another, ``end``."""
+    h, first = end - start, state[0]
+    k1 = slopes(first, start)
+    k2 = slopes(first + 0.5 * h * k1[0], start + 0.5 * h)
+    k3 = slopes(first + 0.5 * h * k2[0], start + 0.5 * h)
+    k4 = slopes(first + h * k3[0], end)
+    return tuple(
+        part + h / 6 * (s1 + 2 * s2 + 2 * s3 + s4) for part, s1, s2, s3, s4 in zip(state, k1, k2, k3, k4, strict=True)
+    )
 
 
 @torch.no_grad()
@@ -166,12 +181,8 @@ def runge_kutta(process: GaussianProcess, denoise: Denoiser, x: Tensor, times: S
     for t, s in pairs(times, x):
         if not s[:1].any():
             return denoise(x, t)
-        start, end = process.angle(t), process.angle(s)
-        h, middle = (end - start).view(-1, *[1] * (x.ndim - 1)).to(x), 0.5 * (start + end)
+        start, end = (float(process.angle(time[:1])) for time in (t, s))
         u = x / scale(process, t, x)
-        k1 = slope(process, denoise, u, start)
-        k2 = slope(process, denoise, u + 0.5 * h * k1, middle)
-        k3 = slope(process, denoise, u + 0.5 * h * k2, middle)
-        k4 = slope(process, denoise, u + h * k3, end)
-        x = (u + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)) * scale(process, s, x)
+        (u,) = classical(lambda u, angle: (slope(process, denoise, u, angle),), (u,), start, end)
+        x = u * scale(process, s, x)
     return x
