@@ -12,7 +12,7 @@ from genus.models.diffusion.d3pm import D3PM
 from genus.models.diffusion.ddpm import DDPM
 from genus.models.diffusion.diffusion2015 import Diffusion2015
 from genus.models.diffusion.edm import EDM
-from genus.report.noise import ITEMS, TIMES, film_elements, film_of
+from genus.report.noise import DOTS, ITEMS, TIMES, film_elements, film_of
 from genus.report.page import page
 from genus.testing.subjects import ToySplit
 
@@ -34,6 +34,22 @@ def test_strips_begin_with_data_and_end_in_noise(model_class: type[GenerativeMod
     assert not (film.forward[:, -1] == film.forward[:, 0]).all()
     html = page("film", film_elements(film, GREY))
     assert html.count("data:image/png") == 3
+
+
+@pytest.mark.parametrize("model_class", [EDM, Diffusion2015])
+def test_rows_of_a_table_are_dots(model_class: type[GenerativeModel]) -> None:
+    split, model = ToySplit(Vectors(2)), model_class.tiny(Vectors(2))
+    model.initialise(split)
+    film = film_of(model, split)
+    assert film is not None and film.forward is not None and film.backward is not None
+    count = min(DOTS, len(split))
+    assert film.forward.shape == film.backward.shape == (count, len(TIMES), 2)
+    assert (film.guesses is None) == (model_class is Diffusion2015)  # whose network gives steps, not data
+    found = {tuple(row) for row in film.forward[:, 0].tolist()}
+    assert len(found & {tuple(row) for row in split.x.tolist()}) > 0.9 * len(found)
+    assert page("film", film_elements(film, Vectors(2))).count("data:image/png") == (
+        3 if film.guesses is not None else 2
+    )
 
 
 @pytest.mark.parametrize(

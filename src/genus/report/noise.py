@@ -15,22 +15,26 @@ from genus.evaluate.likelihood import evaluating
 from genus.evaluate.samplers import SamplerCurves
 from genus.models.diffusion import _samplers
 from genus.models.diffusion._diffusion import GaussianDiffusion
+from genus.models.diffusion.diffusion2015 import Diffusion2015
 from genus.prob import noise
 from genus.report import page as html
-from genus.report.pictures import GENERATED, INK, REAL, plain, sheet
+from genus.report.pictures import GENERATED, INK, REAL, plain, png_of, sheet
 from genus.report.plots import svg_of
 
 TIMES = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # of a strip
-ITEMS, STEPS, BOUNDED = 3, 40, 32  # strips; steps of the walk back; data whose bound is looked at
+ITEMS, DOTS = 3, 400  # strips; rows of a table, which are dots in one strip
+STEPS, BOUNDED = 40, 32  # steps of the walk back; data whose bound is looked at
 GREY = "#5b6577"
+Walker = GaussianDiffusion | Diffusion2015  # what walks noise back to real numbers
 
 
 @dataclass(frozen=True)
 class Film:
     """What the report shows of a diffusion model.
 
-    forward, backward, guesses: ``(ITEMS, len(TIMES), *shape)`` in the domain's own terms: data drowned; noise walked
-    back, and what the model takes it for at each of these times. None for models of integers by hops.
+    forward, backward, guesses: ``(items, len(TIMES), *shape)`` in the domain's own terms: data drowned; noise walked
+    back, and what the model takes it for at each of these times (None where it does not say). None for models of
+    integers by hops.
     terms: the mean L_0, L_1 .. L_{T-1} and L_T in bits an entry; empty for models without a discrete bound.
     """
 
@@ -42,48 +46,62 @@ class Film:
 
 def film_of(model: GenerativeModel, split: Split, seed: int = 0) -> Film | None:
     """The section for diffusion models; None for others, and for split of no items."""
-    gaussian = isinstance(model, GaussianDiffusion) and not isinstance(model.domain, Vectors)
+    walks = isinstance(model, GaussianDiffusion) or (isinstance(model, Diffusion2015) and model.process is not None)
     bounded = callable(getattr(type(model), "bound_terms", None))
-    if not (gaussian or bounded) or not len(split):
+    if not (walks or bounded) or not len(split):
         return None
     with evaluating(model):
         terms = bound_of(model, split, seed) if bounded else ()
-        if not isinstance(model, GaussianDiffusion) or not gaussian:
+        if not walks or not isinstance(model, Walker):
             return Film(None, None, None, terms)
-        batch = gather(split, choose(len(split), ITEMS, seed), seed).to(model.device)
+        count = DOTS if isinstance(model.domain, Vectors) else ITEMS
+        batch = gather(split, choose(len(split), count, seed), seed).to(model.device)
         condition = batch.condition if model.condition is not None else None
         return Film(drowned(model, batch.x, seed), *walked_back(model, condition, len(batch.x), seed), terms)
 
 
-def shown(model: GaussianDiffusion, x: Tensor, t: float) -> Tensor:
+def all_at(x: Tensor, t: float) -> Tensor:
+    """One time for all data."""
+    return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
+
+
+def shown(model: Walker, x: Tensor, t: float) -> Tensor:
     """x_t in the domain's own terms, at the size that data have."""
-    at = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
-    x = x / _samplers.scale(model.process, at, x)
+    assert model.process is not None
+    x = x / _samplers.scale(model.process, all_at(x, t), x)
     return model.scaling.decode(x.clamp(-1, 1) if model.domain.discrete else x).cpu()
 
 
-def drowned(model: GaussianDiffusion, x: Tensor, seed: int) -> Tensor:
+def drowned(model: Walker, x: Tensor, seed: int) -> Tensor:
     """Data at each of `TIMES`, with one noise for all."""
+    assert model.process is not None
     x_0 = model.scaling.encode(x)
     eps = noise.normal(tuple(x_0.shape), noise.stream(seed, "film", "forward"), x.device)
-    at = [torch.full((len(x),), t, dtype=torch.float64, device=x.device) for t in TIMES]
-    strips = [shown(model, model.process.diffuse(x_0, t, eps), time) for t, time in zip(at, TIMES, strict=True)]
-    return torch.stack(strips, 1)
+    return torch.stack([shown(model, model.process.diffuse(x_0, all_at(x, t), eps), t) for t in TIMES], 1)
 
 
-def walked_back(model: GaussianDiffusion, condition: Tensor | None, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Noise walked back by DDIM, at each of `TIMES` from 1 to 0, and the estimates of x_0 there."""
-    denoise = model.denoiser(condition)
-    x = model.start(noise.normal((count, *model.domain.shape), noise.stream(seed, "film", "back"), model.device))
-    states, guesses, grid = [], [], _samplers.even(STEPS)
-    for t, s in zip(TIMES[::-1], [*TIMES[-2::-1], None], strict=True):
+def walked_back(model: Walker, condition: Tensor | None, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
+    """Noise walked back at each of `TIMES` from 1 to 0, and the estimates of x_0 there: by DDIM, or where a model
+    has only its own steps by those."""
+    assert model.process is not None
+    generator = noise.stream(seed, "film", "back")
+    x = noise.normal((count, *model.domain.shape), generator, model.device)
+    x = _samplers.scale(model.process, all_at(x, 1.0), x) * x
+    denoise = model.denoiser(condition) if isinstance(model, GaussianDiffusion) else None
+    total = STEPS if denoise else model.steps
+    times, grid = [round(t * total) / total for t in TIMES[::-1]], _samplers.even(total)
+    states, guesses = [], []
+    for t, s in zip(times, [*times[1:], None], strict=True):
         states.append(shown(model, x, t))
-        at = torch.full((count,), t, dtype=torch.float64, device=x.device)
-        guesses.append(model.scaling.decode(denoise(x, at) if t else x).cpu())
-        if s is not None:
-            between = [time for time in grid if s < time < t]
-            x = _samplers.ddim(model.process, denoise, x, [t, *between, s])
-    return torch.stack(states, 1), torch.stack(guesses, 1)
+        if denoise:
+            guesses.append(model.scaling.decode(denoise(x, all_at(x, t)) if t else x).cpu())
+        if s is not None and s < t:
+            way = [t, *(time for time in grid if s + 1e-9 < time < t - 1e-9), s]
+            if denoise:
+                x = _samplers.ddim(model.process, denoise, x, way)
+            else:
+                x = _samplers.ancestral(model.gaussian(condition), x, way, generator)
+    return torch.stack(states, 1), torch.stack(guesses, 1) if guesses else None
 
 
 def bound_of(model: GenerativeModel, split: Split, seed: int) -> tuple[float, ...]:
@@ -93,6 +111,20 @@ def bound_of(model: GenerativeModel, split: Split, seed: int) -> tuple[float, ..
     terms = model.bound_terms(batch.x, condition=condition, generator=noise.stream(seed, "film", "bound"))
     each = torch.cat([terms["L_0"][:, None], terms["L_t"], terms["L_T"][:, None]], 1).double().mean(0)
     return tuple((each / (model.domain.num_dims * math.log(2))).tolist())
+
+
+def dots_of(strip: Tensor) -> Figure:
+    """Rows of a table ``(items, times, features)`` as dots of their first two features, a panel for each time."""
+    figure = Figure((8.8, 1.3), layout="constrained")
+    across = strip[..., : min(2, strip.shape[-1])].flatten(0, 1)
+    low, high = across.min(0).values, across.max(0).values
+    for axis, rows in zip(figure.subplots(1, strip.shape[1]), strip.unbind(1), strict=True):
+        first, second = rows[:, 0], rows[:, -1 if rows.shape[1] < 2 else 1]
+        axis.scatter(first, second, s=1.5, color=GENERATED, linewidths=0)
+        axis.set_xlim(float(low[0]), float(high[0]))
+        axis.set_ylim(float(low[-1]), float(high[-1]))
+        axis.set_axis_off()
+    return figure
 
 
 def bound_plot(terms: tuple[float, ...]) -> Figure:
@@ -152,13 +184,14 @@ def film_elements(film: Film | None, domain: Domain) -> list[html.Element]:
     elements: list[html.Element] = [html.Heading("Noise, there and back")]
     strips = (
         ("Forward", film.forward, "held-out data drown, from left to right"),
-        ("Back", film.backward, "noise walked back (DDIM), from left to right"),
+        ("Back", film.backward, "noise walked back, from left to right"),
         ("What the model takes it for", film.guesses, "the estimate of the datum at each of these times"),
     )
     for name, strip, caption in strips:
         if strip is not None:
-            picture = sheet(strip.flatten(0, 1), domain, columns=strip.shape[1])
-            elements.append(html.Picture(picture, name, name, caption, True))
+            dots = isinstance(domain, Vectors)
+            picture = png_of(dots_of(strip)) if dots else sheet(strip.flatten(0, 1), domain, columns=strip.shape[1])
+            elements.append(html.Picture(picture, name, name, caption, not dots))
     if film.terms:
         first, *between, last = film.terms
         tiles = (

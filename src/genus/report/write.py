@@ -12,7 +12,7 @@ import trimesh
 from torch import Tensor
 
 from genus.data import Source, symbols
-from genus.domain import Label, Points, Tokens, Waveform
+from genus.domain import Label, Points, Tokens, Vectors, Waveform
 from genus.errors import CheckpointError, SettingsError
 from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.memorisation import neighbours
@@ -26,7 +26,7 @@ from genus.report.sound import wav
 from genus.training import Run
 from genus.training.documents import read_document
 
-SHOWN = 40
+SHOWN, DOTS = 40, 500  # items of a sheet; rows of a table, which are dots
 SAMPLERS = "samplers.json"  # in a run folder: curves of `genus diagnose`
 
 
@@ -59,7 +59,8 @@ def score(
 def report_of(run: Run, card: Scorecard, *, seed: int = 0, options: dict[str, Any] | None = None) -> RunReport:
     """What the report of a run is made of: its scores, and samples beside real data."""
     held_out = run.source.splits[card.split]
-    real = held_out.batch(torch.arange(min(SHOWN, len(held_out))))
+    shown = DOTS if isinstance(run.domain, Vectors) else SHOWN
+    real = held_out.batch(torch.arange(min(shown, len(held_out))))
     samples = draw(run.model, len(real.x), real.condition, seed, options=options)
     return RunReport(
         title=f"{run.config.model} on {run.source.name}",
@@ -69,7 +70,7 @@ def report_of(run: Run, card: Scorecard, *, seed: int = 0, options: dict[str, An
         real=real.x,
         config=run.config.model_dump(mode="json"),
         metrics=run.metrics,
-        neighbours=neighbours(samples, run.source, seed=seed),
+        neighbours=neighbours(samples[:SHOWN], run.source, seed=seed),
         training_seconds=run.training_seconds,
     )
 
