@@ -50,16 +50,19 @@ def exact_log_prob(model: CodeModel, x: Tensor) -> Tensor:
 
 
 CASES = [
-    (VQVAE, Grid(1, (3, 2), 2)),
-    (VQVAE2, Grid(1, (3, 2), 2)),
-    (VQVAE, Tokens(4, 2)),
-    (VQVAE, Waveform(3, 8000, 4)),
+    (VQVAE, Grid(1, (3, 2), 2), "entry"),
+    (VQVAE2, Grid(1, (3, 2), 2), "entry"),
+    (VQVAE, Tokens(4, 2), "entry"),
+    (VQVAE, Waveform(3, 8000, 4), "entry"),
+    (VQVAE, Waveform(3, 8000, 4), "shared"),
 ]
 
 
-@pytest.mark.parametrize(("cls", "domain"), CASES, ids=str)
-def test_the_bound_lies_below_the_sum_over_all_codes_which_is_a_law(cls: type[CodeModel], domain: Domain) -> None:
-    model = fresh(cls, domain)
+@pytest.mark.parametrize(("cls", "domain", "scale"), CASES, ids=str)
+def test_the_bound_lies_below_the_sum_over_all_codes_which_is_a_law(
+    cls: type[CodeModel], domain: Domain, scale: str
+) -> None:
+    model = fresh(cls, domain, scale=scale)
     x = all_states(domain)
     exact, bound = exact_log_prob(model, x), model.log_prob(x).double()
     assert exact.exp().sum() == pytest.approx(1, abs=1e-5)
@@ -200,6 +203,9 @@ def test_wrong_settings_are_refused() -> None:
     for wrong in ({"codes": 1}, {"hidden": 0}, {"downsample": -1}, {"commitment": -1.0}, {"residual": (0,)}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             VQVAE(domain, **wrong)  # type: ignore[arg-type]
+    for decoder in ("mse", "categorical"):
+        with pytest.raises(ValueError, match="scale"):
+            VQVAE(domain, decoder=decoder, scale="shared")  # type: ignore[arg-type]
     VQVAE(domain, residual=[4])  # type: ignore[arg-type]  # as a run folder's JSON gives it
     with pytest.raises(CapabilityError, match="IsConditional"):
         VQVAE(domain, Label(("a", "b")))

@@ -29,7 +29,7 @@ from genus.domain import Discrete, Domain, Grid, Tokens
 from genus.errors import CapabilityError
 from genus.models.latent import _decoder
 from genus.models.latent._codebook import Codebook, Quantised
-from genus.models.latent._decoder import Law, size_of
+from genus.models.latent._decoder import Law, Scale, size_of
 from genus.models.latent._latent import ThroughLatents
 from genus.models.latent._mean_square import MeanSquare
 from genus.models.latent._vq_networks import Bottleneck, Writer
@@ -55,12 +55,14 @@ class CodeModel(ThroughLatents, HasLogProb):
     code_domain: Discrete
     bottlenecks: nn.ModuleList
 
-    def __init__(self, domain: Discrete, condition: Domain | None, decoder: Decoding, commitment: float):
+    def __init__(self, domain: Discrete, condition: Domain | None, decoder: Decoding, scale: Scale, commitment: float):
         super().__init__(domain, condition)
         if commitment < 0:
             raise ValueError(f"commitment: expected 0 or more; got {commitment}.")
         self.commitment = commitment
-        self.law: Law = MeanSquare(domain) if decoder == "mse" else _decoder.choose(decoder, domain)
+        if decoder == "mse" and scale != "entry":
+            raise ValueError(f"decoder='mse' has one scale already; leave out scale={scale!r}.")
+        self.law: Law = MeanSquare(domain) if decoder == "mse" else _decoder.choose(decoder, domain, scale)
         self.writer = Writer(domain, self.law)
 
     def quantise(self, x: Tensor, generator: torch.Generator | None = None) -> list[Quantised]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from genus.domain import Domain, Grid, Tokens, Waveform
 from genus.models.latent._codebook import Codebook, Learning, Quantised
 from genus.models.latent._codes import CodeModel, Decoding, check_settings, domain_of_codes
-from genus.models.latent._decoder import size_of
+from genus.models.latent._decoder import Scale, size_of
 from genus.models.latent._vq_networks import Bottleneck, Decoder, Encoder, halved
 from genus.recipe import Recipe
 
@@ -43,6 +43,8 @@ class VQVAE(CodeModel):
         revive: A code used less than this part of an even share is replaced; 0 replaces none.
         decoder: The law of an entry given the codes. auto takes bernoulli for two levels, categorical for symbols,
             discretized_logistic for grey values and sound. mse and grey_bce are historical losses without a likelihood.
+        scale: Of a discretized_logistic law: an entry's own, or shared by all entries, so that large errors cost
+            much wherever they are (of sound: codes go to what is loud).
     """
 
     paper = (
@@ -82,11 +84,12 @@ class VQVAE(CodeModel):
         decay: float = 0.99,
         revive: float = 0.03,
         decoder: Decoding = "auto",
+        scale: Scale = "entry",
     ):
         check_settings(
             codes=codes, code_features=code_features, hidden=hidden, residual=residual, downsample=downsample
         )
-        super().__init__(domain, condition, decoder, commitment)
+        super().__init__(domain, condition, decoder, scale, commitment)
         size = size_of(domain)
         self.code_domain = domain_of_codes(halved(size, downsample), codes)
         self.encoder = Encoder(len(size), self.law.planes, hidden, residual, downsample)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from genus.domain import Domain, Grid, Pyramid
 from genus.models.latent._codebook import Codebook, Learning, Quantised
 from genus.models.latent._codes import CodeModel, Decoding, check_settings
+from genus.models.latent._decoder import Scale
 from genus.models.latent._vq_networks import Bottleneck, Decoder, Encoder, halved
 from genus.recipe import Recipe
 
@@ -39,6 +40,7 @@ class VQVAE2(CodeModel):
         revive: A code used less than this part of an even share is replaced; 0 replaces none.
         decoder: The law of an entry given the codes. auto takes bernoulli for two levels, discretized_logistic for
             grey values, categorical for symbols. mse and grey_bce are historical losses without a likelihood.
+        scale: Of a discretized_logistic law: an entry's own, or shared by all entries.
     """
 
     paper = (
@@ -72,12 +74,13 @@ class VQVAE2(CodeModel):
         decay: float = 0.99,
         revive: float = 0.03,
         decoder: Decoding = "auto",
+        scale: Scale = "entry",
     ):
         check_settings(
             scales=scales, codes=codes, code_features=code_features, hidden=hidden, residual=residual,
             downsample=downsample,
         )  # fmt: skip
-        super().__init__(domain, condition, decoder, commitment)
+        super().__init__(domain, condition, decoder, scale, commitment)
         self.code_domain = Pyramid(halved(domain.size, downsample), scales, codes)
         sizes = self.code_domain.sizes
         # Encoders from the picture to the coarsest scale; the rest from the coarsest scale to the picture.
