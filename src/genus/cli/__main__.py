@@ -19,7 +19,7 @@ COMMANDS = {
     "edit": "move real data along named directions, or complete what is kept of them",
     "reconstruct": "what a run's latents keep of data, beside the originals",
     "evaluate": "score a run, or any folder of samples, on held-out data",
-    "diagnose": "what the bound of a latent-variable model hides: unused latents, gaps",
+    "diagnose": "what a bound hides (unused latents, gaps); samplers by network calls",
     "report": "write the HTML report of a run",
     "compare": "train and score several models under one budget",
     "chain": "a Markov chain from sequences: its graph, its long run, forecasts",
@@ -48,7 +48,7 @@ EXAMPLES = """examples:
 
 def usage() -> str:
     """The text of ``genus --help``."""
-    rows = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:<13}{text}" for name, text in COMMANDS.items())
     head = "usage: genus COMMAND ...\n\nEvery family of deep generative model behind one contract."
     return f"{head}\n\ncommands:\n{rows}\n\n{EXAMPLES}"
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -28,7 +28,7 @@ class ImportFlags:
     """The folder."""
     data: str
     """The data that the model was trained on, or that it should be compared with: a named source, a file or folder."""
-    of: Literal["diffusers"] = "diffusers"
+    library: Annotated[Literal["diffusers"], tyro.conf.arg(name="from")] = "diffusers"
     """The library."""
     out: Path | None = None
     """The run folder (default: runs/MODEL-DATA-HASH)."""
