@@ -57,10 +57,11 @@ class VQVAE(CodeModel):
             learning_rate=1e-3, schedule="cosine", batch_size=64, steps=3000, precision="bfloat16", clip_norm=1e5,
             settings={"hidden": 64, "codes": 256},
         ),
-        # One code for eight samples: with 64 of them the words are gone, since the law is entry by entry.
+        # One code for four samples, and one scale for all: with eight of them, each of its own scale, a classifier
+        # of spoken digits is right on half of the reconstructions, so on nine in ten.
         "quick-waveform": Recipe(
             learning_rate=1e-3, schedule="cosine", batch_size=16, steps=3000, precision="bfloat16",
-            settings={"hidden": 64, "codes": 256, "downsample": 3},
+            settings={"hidden": 64, "codes": 256, "scale": "shared"},
         ),
         # The paper's rate, batch and steps for 32x32 pictures; 512 codes of 64.
         "paper": Recipe(learning_rate=2e-4, batch_size=128, steps=250_000),
