@@ -9,9 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from genus.domain import Vectors
-from genus.report.noise import dots_of, film_of
-from genus.report.pictures import png_of, sheet
+from genus.report.noise import film_of, strip_picture
 from genus.training import open_run
 
 
@@ -23,12 +21,8 @@ def main() -> int:
     film = film_of(run.model, run.source.test)
     if film is None or film.forward is None:
         raise SystemExit(f"{sys.argv[1]}: {run.config.model} has no way from noise to data that can be drawn.")
-    rows = []
-    for strip in (film.forward, film.backward, film.guesses):
-        if strip is not None:
-            dots = isinstance(run.domain, Vectors)
-            drawn = png_of(dots_of(strip)) if dots else sheet(strip.flatten(0, 1), run.domain, columns=strip.shape[1])
-            rows.append(Image.open(io.BytesIO(drawn)).convert("RGB"))
+    strips = [strip for strip in (film.forward, film.backward, film.guesses) if strip is not None]
+    rows = [Image.open(io.BytesIO(strip_picture(strip, run.domain))).convert("RGB") for strip in strips]
     width, gap = max(row.width for row in rows), 8
     page = Image.new("RGB", (width, sum(row.height + gap for row in rows) - gap), "white")
     place = 0

@@ -96,8 +96,10 @@ def _run(chosen: DiagnoseFlags) -> int:
 
 
 def _samplers(chosen: DiagnoseFlags, run: "Run", split: "Split") -> int:
+    from genus.evaluate.fidelity import Estimate
     from genus.evaluate.samplers import densities, sampler_curves
     from genus.models.diffusion._diffusion import GaussianDiffusion
+    from genus.report.diagnosis import with_error
     from genus.report.noise import curves_plot
     from genus.report.pictures import png_of
     from genus.report.write import SAMPLERS
@@ -111,16 +113,17 @@ def _samplers(chosen: DiagnoseFlags, run: "Run", split: "Split") -> int:
     table.add_column("sampler")
     for name in ("network calls", "Fréchet distance", "seconds"):
         table.add_column(name, justify="right")
-    table.add_row(Text("training items", style="dim"), "", _distance(found.floor, found.stderr), "")
+    table.add_row(Text("training items", style="dim"), "", with_error(Estimate(found.floor, found.stderr), 3), "")
     for point in found.points:
-        table.add_row(point.sampler, str(point.calls), _distance(point.distance, point.stderr), f"{point.seconds:.1f}")
+        distance = with_error(Estimate(point.distance, point.stderr), 3)
+        table.add_row(point.sampler, str(point.calls), distance, f"{point.seconds:.1f}")
     console.print(table)
     told = densities(run.model, split, items=min(items, DENSITIES), seed=chosen.seed)
     console.print(f"\n-log p(x) of {told.items} items, {told.unit}:")
     if told.bound is not None:
-        console.print(f"  ≤ {_distance(*told.bound[:2])}  the bound")
+        console.print(f"  ≤ {with_error(told.bound, 3)}  the bound")
     leaves = "" if told.noise is None else f"; its random signs leave ± {told.noise:.3f} of that"
-    console.print(f"  ~ {_distance(*told.flow[:2])}  along the probability flow{leaves}")
+    console.print(f"  ~ {with_error(told.flow, 3)}  along the probability flow{leaves}")
     kept, out = run.path / SAMPLERS, chosen.out or run.path / "explore" / "samplers.png"
     kept.write_text(json.dumps(found.to_json(), indent=1, allow_nan=False), encoding="utf-8")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -128,10 +131,6 @@ def _samplers(chosen: DiagnoseFlags, run: "Run", split: "Split") -> int:
     for path in (kept, out):
         print(path)
     return 0
-
-
-def _distance(value: float, error: float | None) -> str:
-    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
 
 
 def _show(console: Console, told: "Diagnosis") -> None:

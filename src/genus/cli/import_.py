@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     """Make the run folder, and say what to do next."""
     chosen = flags.parse(ImportFlags, arguments or ["--help"], "genus import", ABOUT)
 
-    from genus.data import open_source
+    from genus.data import data_options, open_source
     from genus.domain import Label
     from genus.exchange import diffusers
     from genus.training import configure
@@ -51,9 +51,7 @@ def main(arguments: list[str]) -> int:
 
     domain, classes, settings = diffusers.settings_of(chosen.folder)
     reading = {name: value for name in ("size", "colour") if (value := getattr(chosen, name)) is not None}
-    config = configure("ddpm", chosen.data, conditional=classes is not None, **settings, **reading)
-    assert isinstance(config, RunConfig)  # of one stage
-    source = open_source(chosen.data, config.data_options)
+    source = open_source(chosen.data, data_options(**reading))
     if source.domain != domain:
         raise SettingsError(
             f"{chosen.folder} draws {domain}; {source.name} gives {source.domain}. --size and --colour say how "
@@ -61,6 +59,9 @@ def main(arguments: list[str]) -> int:
         )
     if classes is not None and not (isinstance(source.condition, Label) and source.condition.count == classes):
         raise SettingsError(f"{chosen.folder} draws {classes} classes; {source.name} has {source.condition}.")
+    given = {**settings, **reading}
+    config = configure("ddpm", chosen.data, conditional=classes is not None, domain=source.domain, **given)
+    assert isinstance(config, RunConfig)  # of one stage
     run = adopt(config, chosen.out, lambda model: diffusers.copy_into(model, chosen.folder))
     words = ("sample", "evaluate", "report")
     Console().print("\n".join([f"done: {run.path}", *(f"  genus {w} {run.path}" for w in words)]), highlight=False)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import GenerativeModel, HasLogProb, Likelihood, Split, name_of, refuse, require
+from genus.domain import Domain
 from genus.errors import CapabilityError
 from genus.evaluate._items import choose
 from genus.evaluate.score import Score
@@ -51,7 +52,6 @@ def log_likelihood(
     nll = negative_log_prob(
         model, split, num_samples=num_samples, batch_size=batch_size, seed=seed, limit=limit
     )  # (items,) nats
-    levels, dimensions = model.domain.levels, math.prod(model.domain.shape)
     told = model.protocol if isinstance(model, HasLogProb) else {}
     protocol = {"items": len(nll), "num_samples": num_samples, "seed": seed, **told}
 
@@ -59,10 +59,15 @@ def log_likelihood(
         error = float(nll.std() / math.sqrt(len(nll))) / scale if len(nll) > 1 else None
         return Score(NAME, float(nll.mean()) / scale, error, model.likelihood, unit, "lower", protocol=protocol)
 
-    nats, bits = ("nats", 1.0), ("bits/dim", dimensions * math.log(2))
-    if levels is None:
-        return [score(*nats)]
-    return [score(*nats), score(*bits)] if levels == 2 else [score(*bits)]
+    return [score(unit, scale) for unit, scale in units_of(model.domain)]
+
+
+def units_of(domain: Domain) -> list[tuple[str, float]]:
+    """The units of a negative log-likelihood, the one to quote first, and the nats of each."""
+    nats, bits = ("nats", 1.0), ("bits/dim", math.prod(domain.shape) * math.log(2))
+    if domain.levels is None:
+        return [nats]
+    return [nats, bits] if domain.levels == 2 else [bits]
 
 
 def held_out_loss(

@@ -13,7 +13,7 @@ from genus.errors import CapabilityError
 from genus.evaluate._items import DataSource, choose, gather
 from genus.evaluate.features import features_of
 from genus.evaluate.fidelity import Estimate, compare
-from genus.evaluate.likelihood import evaluating
+from genus.evaluate.likelihood import evaluating, units_of
 from genus.evaluate.scorecard import draw
 from genus.models.diffusion._diffusion import GaussianDiffusion
 from genus.models.diffusion._process import Steps
@@ -86,8 +86,7 @@ def densities(model: GaussianDiffusion, split: Split, *, items: int = 64, draws:
     """Both numbers over some items of a split, ``draws`` of the random signs for each."""
     batch = gather(split, choose(len(split), items, seed), seed).to(model.device)
     condition = batch.condition if model.condition is not None else None
-    bits = model.domain.levels is not None and model.domain.levels > 2
-    scale = model.domain.num_dims * math.log(2) if bits else 1.0
+    unit, scale = units_of(model.domain)[0]
 
     def mean(nats: Tensor) -> Estimate:
         nats = -nats.double().cpu() / scale
@@ -100,7 +99,7 @@ def densities(model: GaussianDiffusion, split: Split, *, items: int = 64, draws:
         if model.likelihood is Likelihood.BOUND:
             bound = mean(model.log_prob(batch.x, condition=condition, generator=generator))
     spread = float(flow.var(0).mean().cpu() / (draws * flow.shape[1])) ** 0.5 / scale if draws > 1 else None
-    return Densities(len(batch.x), "bits/dim" if bits else "nats", bound, mean(flow.mean(0)), spread)
+    return Densities(len(batch.x), unit, bound, mean(flow.mean(0)), spread)
 
 
 def _error(value: Any) -> float | None:

@@ -15,6 +15,7 @@ from genus.evaluate._items import choose, gather
 from genus.evaluate.bounds import Mean, Prior
 from genus.evaluate.curse import Curse
 from genus.evaluate.diagnose import ACTIVE, Diagnosis, diagnose, others
+from genus.evaluate.fidelity import Estimate
 from genus.evaluate.likelihood import evaluating
 from genus.prob import noise
 from genus.report import page as html
@@ -74,7 +75,7 @@ def picture(shown: Reconstructions, domain: Domain, width: int = 880) -> bytes:
     return sheet(rows, domain, columns=len(shown.data), width=width)
 
 
-def with_error(mean: Mean, places: int = 2) -> str:
+def with_error(mean: Mean | Estimate, places: int = 2) -> str:
     """``-86.31 ± 0.42``."""
     error = "" if mean.stderr is None else f" ± {mean.stderr:.{places}f}"
     return f"{round(mean.value, places) + 0.0:.{places}f}{error}"  # no -0.00

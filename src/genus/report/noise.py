@@ -60,15 +60,10 @@ def film_of(model: GenerativeModel, split: Split, seed: int = 0) -> Film | None:
         return Film(drowned(model, batch.x, seed), *walked_back(model, condition, len(batch.x), seed), terms)
 
 
-def all_at(x: Tensor, t: float) -> Tensor:
-    """One time for all data."""
-    return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
-
-
 def shown(model: Walker, x: Tensor, t: float) -> Tensor:
     """x_t in the domain's own terms, at the size that data have."""
     assert model.process is not None
-    x = x / _samplers.scale(model.process, all_at(x, t), x)
+    x = x / _samplers.scale(model.process, _samplers.all_at(t, x), x)
     return model.scaling.decode(x.clamp(-1, 1) if model.domain.discrete else x).cpu()
 
 
@@ -77,7 +72,7 @@ def drowned(model: Walker, x: Tensor, seed: int) -> Tensor:
     assert model.process is not None
     x_0 = model.scaling.encode(x)
     eps = noise.normal(tuple(x_0.shape), noise.stream(seed, "film", "forward"), x.device)
-    return torch.stack([shown(model, model.process.diffuse(x_0, all_at(x, t), eps), t) for t in TIMES], 1)
+    return torch.stack([shown(model, model.process.diffuse(x_0, _samplers.all_at(t, x), eps), t) for t in TIMES], 1)
 
 
 def walked_back(model: Walker, condition: Tensor | None, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
@@ -85,8 +80,7 @@ def walked_back(model: Walker, condition: Tensor | None, count: int, seed: int) 
     has only its own steps by those."""
     assert model.process is not None
     generator = noise.stream(seed, "film", "back")
-    x = noise.normal((count, *model.domain.shape), generator, model.device)
-    x = _samplers.scale(model.process, all_at(x, 1.0), x) * x
+    x = _samplers.start(model.process, noise.normal((count, *model.domain.shape), generator, model.device))
     denoise = model.denoiser(condition) if isinstance(model, GaussianDiffusion) else None
     total = STEPS if denoise else model.steps
     times, grid = [round(t * total) / total for t in TIMES[::-1]], _samplers.even(total)
@@ -94,7 +88,7 @@ def walked_back(model: Walker, condition: Tensor | None, count: int, seed: int) 
     for t, s in zip(times, [*times[1:], None], strict=True):
         states.append(shown(model, x, t))
         if denoise:
-            guesses.append(model.scaling.decode(denoise(x, all_at(x, t)) if t else x).cpu())
+            guesses.append(model.scaling.decode(denoise(x, _samplers.all_at(t, x)) if t else x).cpu())
         if s is not None and s < t:
             way = [t, *(time for time in grid if s + 1e-9 < time < t - 1e-9), s]
             if denoise:
@@ -111,6 +105,13 @@ def bound_of(model: GenerativeModel, split: Split, seed: int) -> tuple[float, ..
     terms = model.bound_terms(batch.x, condition=condition, generator=noise.stream(seed, "film", "bound"))
     each = torch.cat([terms["L_0"][:, None], terms["L_t"], terms["L_T"][:, None]], 1).double().mean(0)
     return tuple((each / (model.domain.num_dims * math.log(2))).tolist())
+
+
+def strip_picture(strip: Tensor, domain: Domain) -> bytes:
+    """A strip ``(items, times, *shape)`` as a PNG: a row for each item; rows of a table as dots."""
+    if isinstance(domain, Vectors):
+        return png_of(dots_of(strip))
+    return sheet(strip.flatten(0, 1), domain, columns=strip.shape[1])
 
 
 def dots_of(strip: Tensor) -> Figure:
@@ -189,9 +190,8 @@ def film_elements(film: Film | None, domain: Domain) -> list[html.Element]:
     )
     for name, strip, caption in strips:
         if strip is not None:
-            dots = isinstance(domain, Vectors)
-            picture = png_of(dots_of(strip)) if dots else sheet(strip.flatten(0, 1), domain, columns=strip.shape[1])
-            elements.append(html.Picture(picture, name, name, caption, not dots))
+            exact = not isinstance(domain, Vectors)
+            elements.append(html.Picture(strip_picture(strip, domain), name, name, caption, exact))
     if film.terms:
         first, *between, last = film.terms
         tiles = (

@@ -203,7 +203,7 @@ def test_training_finds_two_blobs_where_a_gaussian_cannot() -> None:
         model = SplineFlow(Vectors(2), layers=4, hidden=16)
     model.initialise(Table(x))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for step in range(150):
+    for step in range(400):  # after 150 some processors are not there yet
         batch = Batch(x[noise.integers(2000, (128,), noise.stream(step))])
         optimizer.zero_grad()
         model.losses(batch)["loss"].mean().backward()
@@ -212,7 +212,7 @@ def test_training_finds_two_blobs_where_a_gaussian_cannot() -> None:
     entropy = 0.6931 + 2.8379 + 2 * torch.tensor(0.2).log().item()
     gaussian = 2.8379 + 0.5 * torch.cov(x.T).logdet().item()
     assert gaussian > entropy + 1.5
-    assert entropy - 0.05 < after < gaussian - 0.5  # how far it gets in 150 steps differs between processors
+    assert entropy - 0.05 < after < entropy + 0.6
 
 
 def test_bad_settings_are_named() -> None:

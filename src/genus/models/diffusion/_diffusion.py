@@ -197,8 +197,7 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
 
     def start(self, eps: Tensor) -> Tensor:
         """x at time 1, made of standard normal noise."""
-        one = torch.ones(len(eps), dtype=torch.float64, device=eps.device)
-        return _samplers.scale(self.process, one, eps) * eps
+        return _samplers.start(self.process, eps)
 
     def walk(
         self,
@@ -241,8 +240,7 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         x_1 = _samplers.runge_kutta(
             self.process, self.denoiser(condition), self.scaling.encode(x), self.flow_times()[::-1]
         )
-        one = torch.ones(len(x), dtype=torch.float64, device=x.device)
-        return x_1 / _samplers.scale(self.process, one, x_1)
+        return x_1 / _samplers.scale(self.process, _samplers.all_at(1.0, x_1), x_1)
 
     @torch.no_grad()
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:

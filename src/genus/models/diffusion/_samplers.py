@@ -53,10 +53,20 @@ def of_steps(total: int, steps: int | None = None) -> list[float]:
     return [round(total * t) / total for t in even(steps)]
 
 
+def all_at(time: float, x: Tensor) -> Tensor:
+    """One time for all data, ``(B,)`` float64."""
+    return torch.full((len(x),), time, dtype=torch.float64, device=x.device)
+
+
+def start(process: GaussianProcess, eps: Tensor) -> Tensor:
+    """x at time 1, made of standard normal noise."""
+    return scale(process, all_at(1.0, eps), eps) * eps
+
+
 def pairs(times: Sequence[float], x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Each time and the next, one a datum."""
     for pair in pairwise(times):
-        t, s = (torch.full((len(x),), time, dtype=torch.float64, device=x.device) for time in pair)
+        t, s = (all_at(time, x) for time in pair)
         yield t, s
 
 
@@ -148,7 +158,7 @@ def dpm_solver(process: GaussianProcess, denoise: Denoiser, x: Tensor, times: Se
 def slope(process: GaussianProcess, denoise: Denoiser, u: Tensor, angle: float) -> Tensor:
     """du / dphi of u = x_t / sqrt(alpha^2 + sigma^2): cos(phi) eps - sin(phi) x_0 (Salimans & Ho 2022, appendix D,
     https://arxiv.org/abs/2202.00512). angle: in (0, pi / 2]."""
-    t = process.time_at(torch.full((len(u),), angle, dtype=torch.float64, device=u.device))
+    t = process.time_at(all_at(angle, u))
     x_0 = denoise(u * scale(process, t, u), t)
     # eps = (u - cos x_0) / sin
     return (u * math.cos(angle) - x_0) / math.sin(angle)
