@@ -14,6 +14,7 @@ from genus.evaluate.samplers import sampler_curves
 from genus.report.noise import curves_plot
 from genus.report.pictures import png_of
 from genus.training import open_run
+from genus.training.hardware import best_device
 
 
 def main() -> int:
@@ -23,12 +24,14 @@ def main() -> int:
     parser.add_argument("--calls", type=int, nargs="+", default=[5, 10, 20, 50])
     parser.add_argument("--full", action="store_true", help="also the ancestral sampler with every step of the model")
     parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=128, help="samples drawn together")
     parser.add_argument("--plot", type=Path, default=None)
     chosen = parser.parse_args()
-    run = open_run(chosen.run)
+    run = open_run(chosen.run, best_device())
     found = sampler_curves(
-        run.model, run.source, run.source.test, calls=chosen.calls, full=chosen.full, items=chosen.count
-    )
+        run.model, run.source, run.source.test, calls=chosen.calls, full=chosen.full, items=chosen.count,
+        batch_size=chosen.batch_size,
+    )  # fmt: skip
     print(f"{run.config.model} on {run.config.data}, {found.items} samples, {found.features}\n")
     print("| sampler | network calls | Fréchet distance | s for all |\n|---|---|---|---|")
     print(f"| *real training items* | | {found.floor:.2f} ± {found.stderr or 0:.2f} | |")

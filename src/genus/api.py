@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genus.data import DataOptions, Source
 from genus.training import Run, configure, open_run
 from genus.training import train as train_run
@@ -67,6 +69,6 @@ def open_source(source: str, options: DataOptions | None = None) -> Source:
     return open_data(source, options)
 
 
-def load(path: str | Path) -> Run:
-    """Open a run folder. Raises `CheckpointError` if it is none or is damaged."""
-    return open_run(path)
+def load(path: str | Path, device: torch.device | str = "cpu") -> Run:
+    """Open a run folder, its model on ``device``. Raises `CheckpointError` if it is none or is damaged."""
+    return open_run(path, device)

@@ -76,8 +76,9 @@ def main(arguments: list[str]) -> int:
 
     from genus.contract import HasLatents, IsEditable, name_of
     from genus.training import open_run
+    from genus.training.hardware import best_device
 
-    run = open_run(chosen.run)
+    run = open_run(chosen.run, best_device())
     if not (moves or completes) and isinstance(run.model, HasLatents) and not isinstance(run.model, IsEditable):
         raise SettingsError(
             f"{name_of(run.model)} does not complete data, it moves them in its latents: give --move (or --label, if "

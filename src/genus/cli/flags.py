@@ -65,8 +65,9 @@ def run_and_flags(basic: type, arguments: list[str], command: str, about: str) -
         raise SettingsError("expected the path of a run folder.")
 
     from genus.training import open_run
+    from genus.training.hardware import best_device
 
-    run = open_run(folder)
+    run = open_run(folder, best_device())
     chosen = parse(with_sample_options(basic, run.model_class), arguments, f"genus {command}", about)
     return run, chosen.basic, given(chosen.options)
 

@@ -115,12 +115,13 @@ def sampler_curves(
     full: bool = False,
     items: int = 500,
     seed: int = 0,
+    batch_size: int = 128,
 ) -> SamplerCurves:
     """Draw as many samples as items of the split with every sampler and about so many network calls
     (no more), all from the same noise and for the same labels, and compare them with the items.
 
-    full: also the ancestral sampler with every step that the model has. Raises `CapabilityError` for point clouds,
-    which have no feature space here, and a ValueError for fewer than 6 items.
+    full: also the ancestral sampler with every step that the model has. batch_size: samples drawn together. Raises
+    `CapabilityError` for point clouds, which have no feature space here, and a ValueError for fewer than 6 items.
     """
     if not isinstance(model, GaussianDiffusion):
         raise CapabilityError("sampler curves want a model with samplers: ddpm, edm or flow_matching.")
@@ -136,7 +137,7 @@ def sampler_curves(
 
     def point(sampler: str, steps: int) -> Point:
         began = time.perf_counter()
-        x = draw(model, len(real.x), real.condition, seed, options={"sampler": sampler, "steps": steps})
+        x = draw(model, len(real.x), real.condition, seed, batch_size, {"sampler": sampler, "steps": steps})
         seconds = time.perf_counter() - began
         value, error, _ = distance(x)
         return Point(sampler, CALLS_A_STEP[sampler] * (steps - 1) + 1, value, error, seconds)

@@ -43,10 +43,12 @@ class Run:
     everything in it is JSON or safetensors, checked and bounded before it is believed, no
     link is followed, and the data that it names are opened by `source` alone. What is wrong
     with a file is a `CheckpointError` (or `SettingsError`) that names it.
+
+    device: where the model is put; samples come back on the CPU in any case.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, device: torch.device | str = "cpu"):
+        self.path, self.device = Path(path), torch.device(device)
         self.config: RunConfig = read_config(self.path / "config.json")
 
     def __repr__(self) -> str:
@@ -134,7 +136,7 @@ class Run:
             ) from error
         checkpoint.compare_shapes(model, shapes, self.checkpoint)
         checkpoint.copy_into(model, checkpoint.load_tensors(self.checkpoint, stem), self.checkpoint)
-        return model.requires_grad_(False).eval()
+        return model.to(self.device).requires_grad_(False).eval()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -165,8 +167,9 @@ class Run:
         """
         with torch.inference_mode():
             generator = noise.stream(seed, "sample")
+            condition = None if condition is None else condition.to(self.device)
             try:
-                return self.model.sample(count, condition=condition, generator=generator, **options)
+                return self.model.sample(count, condition=condition, generator=generator, **options).cpu()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

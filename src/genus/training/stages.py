@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genus import registry
@@ -93,8 +94,8 @@ class StagedRun(Run):
 
     config: StagedConfig  # type: ignore[assignment]
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, device: torch.device | str = "cpu"):
+        self.path, self.device = Path(path), torch.device(device)
         self.config = _read(self.path / "config.json")
 
     def _stage(self, name: str, told: RunConfig) -> Run:
@@ -152,7 +153,7 @@ class StagedRun(Run):
             joined = TwoStage(first, second)
         except ValueError as error:
             raise CheckpointError(f"{self.path}: the stages do not fit each other: {error}") from None
-        return joined.requires_grad_(False).eval()
+        return joined.to(self.device).requires_grad_(False).eval()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -179,13 +180,16 @@ def _under(prefix: str, key: str) -> str:
     return f"{split}/{prefix}/{term}" if slash else key
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a run folder, of one stage or of two. Raises `CheckpointError` if it is none or is damaged."""
+def open_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
+    """Open a run folder, of one stage or of two. Raises `CheckpointError` if it is none or is damaged.
+
+    device: where its model is put.
+    """
     file = Path(path) / "config.json"
     with suppress(FileNotFoundError):  # Run says what is missing
         if "first" in read_document(file):
-            return StagedRun(path)
-    return Run(path)
+            return StagedRun(path, device)
+    return Run(path, device)
 
 
 def _read(file: Path) -> StagedConfig:
