@@ -13,6 +13,8 @@ from genus.recipe import Recipe
 from genus.training import DivergenceError, configure
 from genus.training.config import read_config
 from genus.training.optimizer import learning_rate
+from genus.training.run import build
+from genus.training.session import Session, View
 
 SMALL = {"hidden": (16,), "latent_features": 2, "limit": 100, "batch_size": 16, "quiet": True}
 
@@ -27,6 +29,23 @@ def test_a_run_learns_and_comes_back(tmp_path: Path) -> None:
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     genus.train("vae", "digits", steps=60, out=tmp_path / "run", **SMALL)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_is_opened_on_the_device_that_is_named(tmp_path: Path) -> None:
+    run = genus.train("vae", "digits", out=tmp_path / "run", steps=1, hidden=(8,), quiet=True)
+    assert {parameter.device.type for parameter in run.model.parameters()} == {"cpu"}
+    assert {parameter.device.type for parameter in genus.load(run.path, "meta").model.parameters()} == {"meta"}
+
+
+def test_validation_grows_with_the_run_within_limits() -> None:
+    source = genus.open_source("digits")
+
+    def validated(steps: int) -> int:
+        config = configure("vae", "digits", steps=steps, batch_size=64, hidden=(8,))
+        model = build(config, source.domain, None)
+        return Session(config, View(source.train, False), View(source.validation, False), model, steps).validated
+
+    assert [validated(steps) for steps in (10, 1200, 10**6)] == [256, 512, 1024]
 
 
 def test_the_best_weights_on_validation_count(tmp_path: Path) -> None:

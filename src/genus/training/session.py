@@ -36,8 +36,8 @@ from genus.training.optimizer import learning_rate, make_optimizer
 from genus.training.parallel import Team
 from genus.training.watch import Watch
 
-VALIDATIONS = 20  # per run
-VALIDATION_ITEMS = 1024
+VALIDATIONS = 20  # per run, at equal distances
+VALIDATION_ITEMS = 256, 1024  # of each: a hundred-and-fiftieth of what a run trains on, within these limits
 WATCHED_ITEMS = 256
 
 
@@ -87,6 +87,8 @@ class Session:
         self._ahead: Iterator[Batch] | None = None
         self.log_every = max(1, min(50, steps // 100))
         self.validate_at = validation_steps(steps)
+        least, most = VALIDATION_ITEMS
+        self.validated = min(max(least, steps * self.recipe.batch_size // 150), most)
         self.team.watch_buffers(model)
 
     # --- what a step needs, as a function of the step -----------------------------------
@@ -223,7 +225,7 @@ class Session:
             times.append(time.monotonic() - began)
         began = time.monotonic()
         self.validate()
-        validating = VALIDATIONS * (time.monotonic() - began)
+        validating = len(self.validate_at) * (time.monotonic() - began)
         settled = statistics.median(times[len(times) // 3 :])
         return self.team.told(max(1, int((seconds - min(validating, 0.5 * seconds)) / settled)))
 
@@ -234,18 +236,18 @@ class Session:
 
     @torch.no_grad()
     def validate(self) -> float | None:
-        """The mean criterion over (the first 1,024 items of) the validation split."""
+        """The mean criterion over the first items of the validation split."""
         model = self.judged.eval()
         generator = noise.stream(self.config.seed, "validate")
         total, count = 0.0, 0
-        for batch in batches(self.validation, min(256, VALIDATION_ITEMS), generator):
+        for batch in batches(self.validation, 256, generator):
             with hardware.arithmetic(self.recipe.precision, self.device):
                 value = model.criterion(batch.to(self.device), generator)
             if value is None:
                 return None
             total += float(value.double().sum())
             count += len(value)
-            if count >= VALIDATION_ITEMS:
+            if count >= self.validated:
                 break
         return total / count if count else None
 
