@@ -28,6 +28,7 @@ examples:
   genus diagnose runs/vae-digits-... --samples 4096  a bound of 4096 draws, beside plain Monte Carlo
   genus diagnose --curse --out curse.png             why plain Monte Carlo from the prior fails
   genus diagnose runs/ddpm-... --calls 5 20 100      Fréchet distance of every sampler with so many network calls
+  genus diagnose runs/ddpm-... --full --items 1000   beside the ancestral sampler with all steps
 
 The numbers go to RUN/diagnosis.json (RUN/samplers.json), the pictures to RUN/explore/; the run's report shows both."""
 
@@ -50,6 +51,10 @@ class DiagnoseFlags:
     """Instead of a run: the error of plain Monte Carlo by draws and latents, where log p(x) is known."""
     calls: tuple[int, ...] = (5, 10, 20, 50)
     """Of diffusion models: network calls that a sample may take."""
+    full: bool = False
+    """Also the ancestral sampler with every step that the model has."""
+    batch_size: int = 128
+    """Samples that are drawn together."""
     out: Path | None = None
     """Where to write the picture (default RUN/explore/diagnosis.png, or runs/curse.png)."""
 
@@ -109,7 +114,10 @@ def _samplers(chosen: DiagnoseFlags, run: "Run", split: "Split") -> int:
     console = Console(highlight=False)
     items = min(chosen.items, len(split))
     console.print(Text(f"{run.config.model} on {run.source.name}: {items:,} samples for each row", style="bold"))
-    found = sampler_curves(run.model, run.source, split, calls=chosen.calls, items=items, seed=chosen.seed)
+    found = sampler_curves(
+        run.model, run.source, split, calls=chosen.calls, full=chosen.full, items=items, seed=chosen.seed,
+        batch_size=chosen.batch_size,
+    )  # fmt: skip
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("sampler")
     for name in ("network calls", "Fréchet distance", "seconds"):

@@ -18,6 +18,7 @@ from genus.domain import Domain, Grid, Points, Tokens, Vectors, Waveform
 SPECIMENS: tuple[Domain, ...] = (
     Grid(1, (2, 2), 2),
     Grid(1, (8, 8), 4),
+    Tokens(8, 2),  # of bits alone: diffusion2015
     Tokens(8, 4),
     Waveform(8, 8000),
     Vectors(2),
