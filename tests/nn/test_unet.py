@@ -1,8 +1,9 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from genus.nn.embedding import sinusoidal
-from genus.nn.unet import UNet
+from genus.nn.unet import UNet, conv, grown
 from genus.prob import noise
 
 
@@ -18,6 +19,15 @@ def test_any_size_and_number_of_axes(size: tuple[int, ...]) -> None:
     out = network(torch.zeros(2, 2, *size), torch.tensor([0.1, 1.0]))
     assert out.shape == (2, 3, *size)
     assert not out.any()  # zero before training
+
+
+@pytest.mark.parametrize("size", [(8,), (7,), (4, 6), (28, 28), (5, 4), (2, 4, 6), (3, 4, 4)])
+def test_a_grown_map_is_a_stretched_one_with_fewer_products(size: tuple[int, ...]) -> None:
+    layer = conv(len(size), 3, 2).double()
+    half = tuple((n + 1) // 2 for n in size)
+    h = noise.normal((2, 3, *half), noise.stream("map"), dtype=torch.float64)
+    stretched = layer(F.interpolate(h, size=size, mode="nearest"))
+    assert torch.allclose(grown(layer, h, size), stretched, rtol=0, atol=1e-14)
 
 
 def test_hears_time_and_context_and_sees_everywhere() -> None:

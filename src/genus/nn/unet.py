@@ -7,6 +7,7 @@ way back a map is stretched to the size that the skip connection has.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,25 @@ def conv(dims: int, in_channels: int, out_channels: int, kernel: int = 3, stride
     """A convolution over ``dims`` axes that keeps the size (or divides it by the stride, upwards)."""
     kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
     return kind(in_channels, out_channels, kernel, stride, padding=kernel // 2)
+
+
+# Taps of a kernel of 3 on entries that come twice, as taps of a transposed one of 4 on entries that come once.
+TWICE = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+
+
+def grown(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, h: Tensor, size: Sequence[int]) -> Tensor:
+    """A convolution of ``h`` stretched to ``size`` by the nearest entry: ``(B, C, *half of it)`` to that size.
+
+    Entries that come twice are met by the sum of two taps; those sums, taken first, leave 4 products of 9 on a
+    plane, and no stretched map. An odd size is stretched: there the last entry comes once.
+    """
+    if any(n % 2 for n in size):
+        return layer(F.interpolate(h, size=size, mode="nearest"))
+    kernel = layer.weight
+    for _ in size:  # each turn widens the first axis that is left and puts it last
+        kernel = torch.tensordot(kernel, kernel.new_tensor(TWICE), dims=([2], [1]))
+    transposed = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[len(size)]
+    return transposed(h, kernel.transpose(0, 1), layer.bias, stride=2, padding=1)
 
 
 def groups_of(width: int) -> int:
@@ -148,5 +168,5 @@ class UNet(nn.Module):
             for residual, attend in stage:  # type: ignore[attr-defined]
                 h = attend(residual(torch.cat([h, skips.pop()], dim=1), embedding))
             if level < len(self.grow):
-                h = self.grow[level](F.interpolate(h, size=skips[-1].shape[2:], mode="nearest"))
+                h = grown(self.grow[level], h, skips[-1].shape[2:])  # type: ignore[arg-type]
         return self.last(h)
