@@ -32,7 +32,9 @@ LABELS = Label(("a", "b", "c"))
 
 def model_of(name: str, domain: Grid, condition: Label | None = None, seed: int = 0) -> GenerativeModel:
     """A tiny model away from its starting point."""
-    model = registry.get(name).tiny(domain, condition)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = registry.get(name).tiny(domain, condition)
     generator = noise.stream("compress", seed)
     for parameter in model.parameters():
         parameter.data += noise.normal(tuple(parameter.shape), generator)
