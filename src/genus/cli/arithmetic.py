@@ -60,12 +60,10 @@ def main(arguments: list[str]) -> int:
     from genus.contract import HasLatents, require
     from genus.explore import add, difference, members
     from genus.explore.moves import MOST, encode_items
-    from genus.training import open_run
-    from genus.training.hardware import best_device
 
     if not chosen.scale:
         raise SettingsError("--scale: expected at least one number.")
-    run = open_run(chosen.run, best_device())
+    run = flags.opened(chosen.run)
     require(run.model, HasLatents, "encode")
     means = []
     for words in (chosen.minus, chosen.plus):

@@ -72,11 +72,9 @@ def _run(chosen: DiagnoseFlags) -> int:
     from genus.models.diffusion._diffusion import GaussianDiffusion
     from genus.report.diagnosis import ROWS, picture, plots, reconstructions
     from genus.report.pictures import png_of
-    from genus.training import open_run
-    from genus.training.hardware import best_device
 
     assert chosen.run is not None
-    run = open_run(chosen.run, best_device())
+    run = flags.opened(chosen.run)
     split = run.source.splits[chosen.split]
     if isinstance(run.model, GaussianDiffusion):
         return _samplers(chosen, run, split)

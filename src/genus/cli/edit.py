@@ -75,10 +75,8 @@ def main(arguments: list[str]) -> int:
         raise SettingsError("--scale: how much of the moves; expected --move, too.")
 
     from genus.contract import HasLatents, IsEditable, name_of
-    from genus.training import open_run
-    from genus.training.hardware import best_device
 
-    run = open_run(chosen.run, best_device())
+    run = flags.opened(chosen.run)
     if not (moves or completes) and isinstance(run.model, HasLatents) and not isinstance(run.model, IsEditable):
         raise SettingsError(
             f"{name_of(run.model)} does not complete data, it moves them in its latents: give --move (or --label, if "

@@ -107,12 +107,10 @@ def _of_run(path: Path, arguments: list[str]) -> int:
     from genus.data import open_source
     from genus.evaluate.against import in_levels
     from genus.report.write import score
-    from genus.training import open_run
-    from genus.training.hardware import best_device
 
     if not path.exists():
         raise SettingsError(f"{path}: no such file or folder; expected a run, or samples with --against.")
-    run = open_run(path, best_device())
+    run = flags.opened(path)
     chosen = flags.parse(_flags(run.model_class), arguments, "genus evaluate", ABOUT)
     basic, given = chosen.basic, flags.given(chosen.source)
     if given and basic.against is None:

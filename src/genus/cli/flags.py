@@ -8,7 +8,8 @@ import typing
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from pydantic import BaseModel
@@ -16,6 +17,9 @@ from pydantic.fields import FieldInfo
 
 from genus.errors import SettingsError
 from genus.settings import schema
+
+if TYPE_CHECKING:
+    from genus.training import Run
 
 
 def optional(name: str, doc: str, fields: dict[str, FieldInfo], defaults: dict[str, Any], prefix: str = "") -> type:
@@ -54,6 +58,14 @@ def with_sample_options(basic: type, model: type) -> type:
     )
 
 
+def opened(folder: str | Path) -> "Run":
+    """The run of a folder, its model on the GPU if there is one. Raises `CheckpointError`, as `open_run` does."""
+    from genus.training import open_run
+    from genus.training.hardware import best_device
+
+    return open_run(folder, best_device())
+
+
 def run_and_flags(basic: type, arguments: list[str], command: str, about: str) -> Any:
     """Open the run that ``arguments`` name and parse the flags that fit its model.
 
@@ -64,10 +76,7 @@ def run_and_flags(basic: type, arguments: list[str], command: str, about: str) -
         parse(basic, arguments or ["--help"], f"genus {command}", f"{about} More flags depend on the run's model.")
         raise SettingsError("expected the path of a run folder.")
 
-    from genus.training import open_run
-    from genus.training.hardware import best_device
-
-    run = open_run(folder, best_device())
+    run = opened(folder)
     chosen = parse(with_sample_options(basic, run.model_class), arguments, f"genus {command}", about)
     return run, chosen.basic, given(chosen.options)
 

@@ -47,12 +47,10 @@ def main(arguments: list[str]) -> int:
     from genus.cli.exploring import data, items, write
     from genus.contract import HasLatents, require
     from genus.explore import interpolate
-    from genus.training import open_run
-    from genus.training.hardware import best_device
 
     if len(chosen.items) % 2:
         raise SettingsError(f"--items: expected two for each row, from and to; got {len(chosen.items)}.")
-    run = open_run(chosen.run, best_device())
+    run = flags.opened(chosen.run)
     require(run.model, HasLatents, "encode")
     index = items(run, chosen.items, 2 * chosen.count, chosen.seed)
     index = index[: len(index) // 2 * 2].view(-1, 2)

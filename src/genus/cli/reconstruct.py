@@ -44,10 +44,8 @@ def main(arguments: list[str]) -> int:
     from genus.cli.exploring import chosen_data, write
     from genus.contract import HasLatents, require
     from genus.explore import reconstruct
-    from genus.training import open_run
-    from genus.training.hardware import best_device
 
-    run = open_run(chosen.run, best_device())
+    run = flags.opened(chosen.run)
     require(run.model, HasLatents, "encode")
     x, condition, what = chosen_data(run, chosen)
     again = reconstruct(run.model, x, condition).cpu()

@@ -71,10 +71,8 @@ def main(arguments: list[str]) -> int:
         return 0
     if report:
         from genus.report.write import write_run_report
-        from genus.training import open_run
-        from genus.training.hardware import best_device
 
-        write_run_report(open_run(run.path, best_device()))
+        write_run_report(flags.opened(run.path))
     if not quiet:
         words = ("sample", "evaluate", "report")
         Console().print("\n".join([f"done: {run.path}", *(f"  genus {w} {run.path}" for w in words)]), highlight=False)

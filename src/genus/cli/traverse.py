@@ -68,10 +68,8 @@ def main(arguments: list[str]) -> int:
     from genus.contract import HasLatents, require
     from genus.explore import directions, named, plane, quantiles, sweep, traverse
     from genus.explore.moves import encode_some
-    from genus.training import open_run
-    from genus.training.hardware import best_device
 
-    run = open_run(chosen.run, best_device())
+    run = flags.opened(chosen.run)
     require(run.model, HasLatents, "encode")
     encoded = encode_some(run.model, run.source.train)
     if chosen.plane:
