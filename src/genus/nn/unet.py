@@ -22,10 +22,6 @@ def conv(dims: int, in_channels: int, out_channels: int, kernel: int = 3, stride
     return kind(in_channels, out_channels, kernel, stride, padding=kernel // 2)
 
 
-# Taps of a kernel of 3 on entries that come twice, as taps of a transposed one of 4 on entries that come once.
-TWICE = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
-
-
 def grown(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, h: Tensor, size: Sequence[int]) -> Tensor:
     """A convolution of ``h`` stretched to ``size`` by the nearest entry: ``(B, C, *half of it)`` to that size.
 
@@ -34,9 +30,9 @@ def grown(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, h: Tensor, size: Sequence[in
     """
     if any(n % 2 for n in size):
         return layer(F.interpolate(h, size=size, mode="nearest"))
-    kernel = layer.weight
-    for _ in size:  # each turn widens the first axis that is left and puts it last
-        kernel = torch.tensordot(kernel, kernel.new_tensor(TWICE), dims=([2], [1]))
+    kernel = layer.weight.flip(*range(2, h.ndim))  # a transposed convolution meets its taps backwards
+    for axis in range(len(size)):
+        kernel = F.pad(kernel, [0, 0] * axis + [0, 1]) + F.pad(kernel, [0, 0] * axis + [1, 0])
     transposed = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[len(size)]
     return transposed(h, kernel.transpose(0, 1), layer.bias, stride=2, padding=1)
 
