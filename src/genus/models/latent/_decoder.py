@@ -87,6 +87,10 @@ class Bernoulli(Law):
 
     outputs = 1
 
+    def __init__(self, domain: Domain):
+        super().__init__(domain)
+        self.top = (domain.levels or 2) - 1
+
     def normalise(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return x.to(dtype)
 
@@ -96,11 +100,11 @@ class Bernoulli(Law):
 
     def total(self, x: Tensor, parameters: Tensor) -> Tensor:
         logits = parameters.flatten(1)
-        total: Tensor = BernoulliTotal.apply(logits, x.flatten(1).to(logits.dtype))
+        total: Tensor = BernoulliTotal.apply(logits, self.normalise(x, logits.dtype).flatten(1))
         return total
 
     def start(self, mean: Tensor, std: Tensor) -> Tensor:
-        return torch.logit(mean.clamp(0.01, 0.99)).unsqueeze(0)
+        return torch.logit((mean / self.top).clamp(0.01, 0.99)).unsqueeze(0)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return noise.bernoulli(parameters.squeeze(1).sigmoid(), generator).to(self.domain.dtype)
@@ -110,7 +114,7 @@ class Bernoulli(Law):
 
 
 class BernoulliTotal(torch.autograd.Function):
-    """sum_i x_i l_i - log(1 + exp l_i) over logits l and bits x, ``(B, D)`` -> ``(B,)``; its gradient is
+    """sum_i x_i l_i - log(1 + exp l_i) over logits l and x in [0, 1], ``(B, D)`` -> ``(B,)``; its gradient is
     x - sigmoid(l). One pass over memory less each way than autograd's, which with 50 draws a datum is
     most of the time."""
 
@@ -122,12 +126,12 @@ class BernoulliTotal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Of the logits; bits have none."""
+        """Of the logits; data have none."""
         logits, x = ctx.saved_tensors
         return logits.sigmoid().sub_(x).mul_(-gradient.unsqueeze(1)), None
 
 
-class GreyBCE(Law):
+class GreyBCE(Bernoulli):
     """Grey values read as probabilities of a Bernoulli law: the loss of many tutorials.
 
     Cross-entropy with grey targets is nobody's likelihood (it does not sum to one over the
@@ -142,19 +146,8 @@ class GreyBCE(Law):
         "Build the model with decoder='auto' for a likelihood"
     )
 
-    def __init__(self, domain: Domain):
-        super().__init__(domain)
-        self.top = (domain.levels or 2) - 1
-
     def normalise(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return x.to(dtype) * (1 / self.top)
-
-    def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        logits = parameters.squeeze(1)
-        return -F.binary_cross_entropy_with_logits(logits, self.normalise(x, logits.dtype), reduction="none")
-
-    def start(self, mean: Tensor, std: Tensor) -> Tensor:
-        return torch.logit((mean / self.top).clamp(0.01, 0.99)).unsqueeze(0)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.typical(parameters)  # without a law there is nothing to draw from
