@@ -8,7 +8,7 @@ medians, and medians of ratios round by round. Sampling is 50 steps of DDIM. Pea
 A side whose package is not there is left out (`pip install --no-deps denoising-diffusion-pytorch einops ema-pytorch`:
 torchvision and accelerate, which its U-Net does not use, are replaced by empty modules).
 
-    python benchmarks/diffusion.py [--size 28] [--channels 1] [--width 32] [--batch 32] [--steps 30] [--rounds 5]
+    python benchmarks/diffusion.py [--size 28] [--channels 1] [--width 32] [--batch 32] [--steps 12] [--rounds 5]
     python benchmarks/diffusion.py --memory genus        (one side, alone)
 """
 
@@ -56,9 +56,9 @@ def model_of(args: argparse.Namespace) -> DDPM:
     )  # fmt: skip
 
 
-def median_step(step: Callable[[], object], steps: int) -> float:
-    """Seconds of a step, after three to warm up."""
-    for _ in range(3):
+def median_step(step: Callable[[], object], steps: int, before: int = 3) -> float:
+    """Seconds of a step, after some to warm up."""
+    for _ in range(before):
         step()
     times = []
     for _ in range(steps):
@@ -90,7 +90,7 @@ class Genus:
 
     def sample(self) -> float:
         """Seconds for 16 pictures by 50 steps of DDIM."""
-        return median_step(lambda: self.model.eval().sample(SAMPLES, sampler="ddim", steps=DDIM), 3)
+        return median_step(lambda: self.model.eval().sample(SAMPLES, sampler="ddim", steps=DDIM), 1, before=1)
 
 
 class Diffusers:
@@ -124,8 +124,8 @@ class Diffusers:
         pipeline = self.library.DDIMPipeline(self.net.eval(), self.library.DDIMScheduler(num_train_timesteps=1000))
         pipeline.set_progress_bar_config(disable=True)
         seconds = median_step(
-            lambda: pipeline(batch_size=SAMPLES, num_inference_steps=DDIM, output_type="np"), 3
-        )  # fmt: skip
+            lambda: pipeline(batch_size=SAMPLES, num_inference_steps=DDIM, output_type="np"), 1, before=1
+        )
         self.net.train()
         return seconds
 
@@ -169,7 +169,7 @@ class DenoisingDiffusionPytorch:
 
     def sample(self) -> float:
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-            return median_step(lambda: self.net.eval().sample(batch_size=SAMPLES), 3)
+            return median_step(lambda: self.net.eval().sample(batch_size=SAMPLES), 1, before=1)
 
 
 SIDES = {side.name: side for side in (Genus, Diffusers, DenoisingDiffusionPytorch)}
@@ -187,7 +187,7 @@ def main() -> int:
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sides", nargs="+", default=list(filter(there, SIDES)), choices=list(SIDES))
     parser.add_argument("--memory", choices=list(SIDES), default=None)

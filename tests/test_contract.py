@@ -7,7 +7,11 @@ from genus.domain import Grid, Vectors
 from genus.testing import Subject, checks_for, subjects
 from genus.testing.checks import Check
 
-SISTERS = {"edm", "flow_matching"}  # they share all but process and loss with ddpm, which is checked on every domain
+SISTERS = {
+    "edm",
+    "flow_matching",
+    "vdm",
+}  # they share all but process and loss with ddpm, which is checked on every domain
 
 
 def is_slow(name: str, subject: Subject) -> bool:
@@ -43,6 +47,6 @@ def test_codes_are_refused_by_models_that_read_levels_in_order() -> None:
     told = {name: registry.get(name).refuses(codes) for name in registry.names()}
     assert {name for name, said in told.items() if said and "codes have no order" in said} == {
         "pixelcnn_pp", "ppca", "glow", "nice", "realnvp", "ddpm", "dcgan", "edm",
-        "flow_matching", "diffusion2015",
+        "flow_matching", "diffusion2015", "vdm",
     }  # fmt: skip
     assert told["gated_pixelcnn"] is None and told["vae"] is None

@@ -52,7 +52,7 @@ def test_guided_samples_have_no_likelihood() -> None:
 
 def test_what_has_no_samplers_or_features_is_refused() -> None:
     moons, furniture = open_source("moons"), open_source("furniture", DataOptions(limit=10))
-    with pytest.raises(CapabilityError, match="ddpm, edm or flow_matching"):
+    with pytest.raises(CapabilityError, match="ddpm, edm, flow_matching or vdm"):
         sampler_curves(VAE.tiny(moons.domain), moons, moons.test)
     with pytest.raises(CapabilityError, match="no feature space"):
         sampler_curves(EDM.tiny(furniture.domain), furniture, furniture.test)

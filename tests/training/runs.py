@@ -22,6 +22,7 @@ SETTINGS = {
     "ddpm": ["--timesteps", "10", "--variance", "learned", "--objective", "bound", "--importance"],
     "edm": ["--width", "8"],
     "flow_matching": ["--width", "8"],
+    "vdm": ["--timesteps", "10", "--width", "8"],
     "d3pm": ["--timesteps", "10", "--width", "8"],
     "diffusion2015": ["--timesteps", "10", "--width", "8"],
     "dcgan": [],

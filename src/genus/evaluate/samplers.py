@@ -124,7 +124,7 @@ def sampler_curves(
     `CapabilityError` for point clouds, which have no feature space here, and a ValueError for fewer than 6 items.
     """
     if not isinstance(model, GaussianDiffusion):
-        raise CapabilityError("sampler curves want a model with samplers: ddpm, edm or flow_matching.")
+        raise CapabilityError("sampler curves want a model with samplers: ddpm, edm, flow_matching or vdm.")
     try:
         features = features_of(source, seed=seed)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""edm and flow_matching: models in continuous time, with a perfect network where the answer is known."""
+"""edm, flow_matching and vdm: models in continuous time, with a perfect network where the answer is known."""
 
 import math
 from typing import Any
@@ -10,18 +10,19 @@ from torch import Tensor
 from genus.contract import Batch, Likelihood
 from genus.domain import Grid, Label, Tokens, Vectors
 from genus.models.diffusion import _denoiser
-from genus.models.diffusion._diffusion import FlowDensity
+from genus.models.diffusion._diffusion import FlowDensity, GaussianDiffusion
 from genus.models.diffusion.edm import EDM
 from genus.models.diffusion.flow_matching import FlowMatching
+from genus.models.diffusion.vdm import VDM
 from genus.prob import noise
 from genus.testing.statistics import LARGEST_Z, z_of_mean
 
-MODELS: list[type[FlowDensity]] = [EDM, FlowMatching]
+MODELS: list[type[GaussianDiffusion]] = [EDM, FlowMatching, VDM]
 COVARIANCE = torch.tensor([[1.0, 0.8], [0.8, 1.0]])
 LAW = torch.distributions.MultivariateNormal(torch.zeros(2), COVARIANCE)
 
 
-def knowing(model_class: type[FlowDensity], **settings: Any) -> FlowDensity:
+def knowing(model_class: type[GaussianDiffusion], **settings: Any) -> GaussianDiffusion:
     """A perfect model of two normal numbers with correlation 0.8."""
 
     class Knowing(model_class):  # type: ignore[misc, valid-type]
@@ -35,7 +36,7 @@ def knowing(model_class: type[FlowDensity], **settings: Any) -> FlowDensity:
     return Knowing(Vectors(2), width=8, multipliers=(1,), blocks=1, **settings).eval()
 
 
-@pytest.mark.parametrize("model_class", MODELS)
+@pytest.mark.parametrize("model_class", [EDM, FlowMatching])
 def test_a_perfect_network_estimates_the_density_within_its_standard_error(model_class: type[FlowDensity]) -> None:
     model = knowing(model_class, flow_steps=30)
     x = torch.tensor([[0.3, 0.1], [1.0, 1.2], [-0.5, 0.5], [2.0, 1.0]])
@@ -52,18 +53,19 @@ def test_a_perfect_network_estimates_the_density_within_its_standard_error(model
 
 @pytest.mark.parametrize("model_class", MODELS)
 @pytest.mark.parametrize("sampler", [None, "dpm_solver", "ancestral"])
-def test_a_perfect_network_draws_the_law(model_class: type[FlowDensity], sampler: Any) -> None:
+def test_a_perfect_network_draws_the_law(model_class: type[GaussianDiffusion], sampler: Any) -> None:
     model, count = knowing(model_class), 8000
-    x = model.sample(count, sampler=sampler, steps=200 if sampler == "ancestral" else 60, generator=noise.stream("x"))
+    chain = (sampler or model.usual_sampler) == "ancestral"
+    x = model.sample(count, sampler=sampler, steps=200 if chain else 60, generator=noise.stream("x"))
     product = x[:, 0] * x[:, 1]
     for numbers, expected in ((x[:, 0], 0.0), (x[:, 1], 0.0), (product, 0.8), (x[:, 0].square(), 1.0)):
         # an ancestral chain is of first order: 200 steps are off by half a percent
-        error = float(numbers.std()) / math.sqrt(count) + (0.01 if sampler == "ancestral" else 0.0)
+        error = float(numbers.std()) / math.sqrt(count) + (0.01 if chain else 0.0)
         assert abs(float(numbers.mean()) - expected) < LARGEST_Z * error
 
 
 @pytest.mark.parametrize("model_class", MODELS)
-def test_latents_of_the_law_are_standard_normal(model_class: type[FlowDensity]) -> None:
+def test_latents_of_the_law_are_standard_normal(model_class: type[GaussianDiffusion]) -> None:
     torch.manual_seed(0)
     model, x = knowing(model_class), LAW.sample((6000,))
     z = model.encode(x)
@@ -73,7 +75,7 @@ def test_latents_of_the_law_are_standard_normal(model_class: type[FlowDensity]) 
 
 
 @pytest.mark.parametrize("model_class", MODELS)
-def test_the_loss_of_the_perfect_network_cannot_be_beaten_by_another(model_class: type[FlowDensity]) -> None:
+def test_the_loss_of_the_perfect_network_cannot_be_beaten_by_another(model_class: type[GaussianDiffusion]) -> None:
     """The same noise for both: a network that is off anywhere loses."""
     torch.manual_seed(0)
     batch = Batch(LAW.sample((4000,)))
@@ -97,14 +99,16 @@ def test_edm_walks_the_noise_levels_of_the_paper() -> None:
 
 @pytest.mark.parametrize("model_class", MODELS)
 @pytest.mark.parametrize("size", [(7, 5), (9,), (4, 5, 3)])
-def test_grids_of_any_size_with_labels_and_guidance(model_class: type[FlowDensity], size: tuple[int, ...]) -> None:
+def test_grids_of_any_size_with_labels_and_guidance(
+    model_class: type[GaussianDiffusion], size: tuple[int, ...]
+) -> None:
     model = model_class.tiny(Grid(2, size, 5), Label(("a", "b")))
     x = model.sample(3, condition=torch.tensor([0, 1, 0]), guidance=2.0, generator=noise.stream(0))
     model.domain.check(x)
 
 
 @pytest.mark.parametrize("model_class", MODELS)
-def test_what_they_cannot_do_is_refused(model_class: type[FlowDensity]) -> None:
+def test_what_they_cannot_do_is_refused(model_class: type[GaussianDiffusion]) -> None:
     with pytest.raises(ValueError, match="sequences"):
         model_class(Tokens(4, 3))
     model = model_class.tiny(Vectors(2))

@@ -23,6 +23,7 @@ PROCESSES: dict[str, _process.GaussianProcess] = {
     "cosine": steps(1000, "cosine"),
     "straight": _process.Straight(),
     "exploding": _process.Exploding(),
+    "log-linear": _process.LogLinear(-10.0, 7.0),
 }
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genus.models.diffusion._denoiser import Denoiser
-from genus.models.diffusion._process import Steps
+from genus.models.diffusion._process import GaussianProcess, Steps
 from genus.models.diffusion._samplers import Reverse
 from genus.models.diffusion._scaling import Scaling
 from genus.prob import discretized_gaussian, noise
@@ -88,7 +88,7 @@ def step_term(
     return each.double().flatten(1).sum(1)
 
 
-def last_term(process: Steps, x_0: Tensor) -> Tensor:
+def last_term(process: GaussianProcess, x_0: Tensor) -> Tensor:
     """L_T = KL( q(x_T | x_0) || N(0, 1) ): what is left of x_0 at the end of the process, ``(B,)`` float64 nats."""
     alpha, sigma = process.at(x_0.new_ones(len(x_0), dtype=torch.float64), x_0)
     one = torch.ones_like(alpha)

@@ -31,7 +31,7 @@ from genus.nn.timed_set import TimedSet
 from genus.nn.unet import UNet
 from genus.prob import noise
 
-NEAREST = 1e-3  # the angle that latents are followed from: data with a thousandth of noise
+NEAREST = 1e-3  # the angle that latents are followed from, where nothing else is said: a thousandth of noise
 
 
 class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, IsEditable):
@@ -46,7 +46,9 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
     process: GaussianProcess
     predicts: _denoiser.Prediction
     spread = 0.5  # of the data, for the prediction ``edm``
-    outputs = 1  # numbers that the network gives for each entry
+    inputs = 1  # numbers that the network reads for each entry of a map
+    outputs = 1  # numbers that it gives for each entry
+    nearest = NEAREST
 
     def __init__(self, domain: Domain, condition: Domain | None):
         super().__init__(domain, condition)
@@ -90,7 +92,7 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         else:
             channels, size = (domain.channels, domain.size) if isinstance(domain, Grid) else (1, domain.shape)
             self.network = UNet(
-                channels, self.outputs * channels, width=width, multipliers=multipliers, blocks=blocks,
+                self.inputs * channels, self.outputs * channels, width=width, multipliers=multipliers, blocks=blocks,
                 attention=attention, dropout=dropout, dims=len(size),
             )  # fmt: skip
         self.label_dropout = label_dropout
@@ -107,9 +109,12 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         """What the network gives for each entry: ``outputs`` tensors of the shape of x."""
         maps = x.unsqueeze(1) if isinstance(self.domain, Waveform) else x
         context = None if self.label is None or label is None else self.label(label)
-        return (
-            self.network(maps, self.clock(t).to(x.dtype), context).reshape(len(x), self.outputs, *x.shape[1:]).unbind(1)
-        )
+        said = self.network(self.features(maps), self.clock(t).to(x.dtype), context)
+        return said.reshape(len(x), self.outputs, *x.shape[1:]).unbind(1)
+
+    def features(self, maps: Tensor) -> Tensor:
+        """What the network reads of ``(B, C, ...)``: ``inputs`` numbers for each of the C."""
+        return maps
 
     def clock(self, t: Tensor) -> Tensor:
         """What the network is told of the time."""
@@ -229,7 +234,7 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
     def flow_times(self) -> list[float]:
         """From noise to nearly data, evenly in what a Runge-Kutta step likes."""
         last = float(self.process.angle(torch.ones(1)))
-        angles = torch.tensor(_ode.path(NEAREST, last, self.flow_steps), dtype=torch.float64)
+        angles = torch.tensor(_ode.path(self.nearest, last, self.flow_steps), dtype=torch.float64)
         return [1.0, *self.process.time_at(angles).flip(0)[1:].tolist()]
 
     @torch.no_grad()
@@ -244,7 +249,7 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
 
     @torch.no_grad()
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        """The inverse of `encode`, but for what the last thousandth of noise hides."""
+        """The inverse of `encode`, but for what the least noise hides."""
         check_condition(self, condition, len(z))
         if tuple(z.shape[1:]) != self.domain.shape:
             raise ValueError(f"z: expected shape (B, {', '.join(map(str, self.domain.shape))}); got {tuple(z.shape)}.")
@@ -317,7 +322,9 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         denoise, draws = self.denoiser(condition, clip=False), []
         for _ in range(num_samples):
             x_0, volume = self.scaling.spread_out(x, generator)
-            draws.append(_ode.log_density(self.process, denoise, x_0, self.flow_steps, NEAREST, generator) + volume)
+            draws.append(
+                _ode.log_density(self.process, denoise, x_0, self.flow_steps, self.nearest, generator) + volume
+            )
         return torch.stack(draws)
 
     def prepared(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:

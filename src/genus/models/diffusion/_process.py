@@ -191,6 +191,27 @@ class Exploding(GaussianProcess):
         return (torch.tan(angle.double()) / self.largest) ** (1 / self.rho)
 
 
+class LogLinear(GaussianProcess):
+    """log(sigma^2 / alpha^2) = gamma on a line from ``first`` to ``last``, alpha^2 + sigma^2 = 1 (Kingma et al. 2021,
+    section 3.2, https://arxiv.org/abs/2107.00630). Time 0 itself is the datum: the line begins right after."""
+
+    def __init__(self, first: float, last: float):
+        super().__init__()
+        if not first < last:
+            raise ValueError(f"expected gamma to rise; got {first} to {last}.")
+        self.first, self.last = first, last
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Roots of logistic functions of gamma."""
+        t = t.double()
+        gamma = torch.where(t > 0, self.first + (self.last - self.first) * t, -torch.inf)
+        return torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
+
+    def time_at(self, angle: Tensor) -> Tensor:
+        """tan(angle)^2 = exp(gamma)."""
+        return (2 * torch.log(torch.tan(angle.double())) - self.first) / (self.last - self.first)
+
+
 # --- how fast a process of steps drowns its data -----------------------------------------
 
 
