@@ -13,7 +13,7 @@ from genus.contract import (
     IsEditable,
     Likelihood,
 )
-from genus.domain import Domain, Grid, Points, Tokens, Vectors, Waveform
+from genus.domain import Domain, Grid, Points, Pyramid, Tokens, Vectors, Waveform
 
 SPECIMENS: tuple[Domain, ...] = (
     Grid(1, (2, 2), 2),
@@ -21,6 +21,7 @@ SPECIMENS: tuple[Domain, ...] = (
     Tokens(8, 2),  # of bits alone: diffusion2015
     Tokens(8, 4),
     Waveform(8, 8000),
+    Pyramid((2, 2), 2, 2),
     Vectors(2),
     Points(16, 3),
 )
