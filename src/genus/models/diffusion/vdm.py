@@ -3,14 +3,14 @@
 Data drown along a line in gamma = log(sigma^2 / alpha^2). In continuous time the bound on -log p(x) is an integral over
 noise levels,
 
-    L_0 + 1/2 integral of E ||eps - eps^(x_t)||^2 dgamma + L_T        (equations 11, 13 and 17 of the paper),
+    L_0 + 1/2 integral of E ||eps - eps^(x_t)||^2 dgamma + L_T        (sections 3.5 and 5 of the paper),
 
 of which training draws one level a datum. The integral is the same whatever time is spent where, so a schedule may be
-learned for one thing alone, that its draws vary little; with the levels drawn in proportion to the root of their mean
-squared term that is done in closed form. The network reads, beside its input, sines and cosines that tell where a
-number lies between two levels: what the last bits of the likelihood hang on.
+learned for one thing alone, that its draws vary little (section 5.3); with the levels drawn in proportion to the root
+of their mean squared term that is done in closed form. The network reads, beside its input, sines and cosines that
+tell where a number lies between two levels: what the last bits of the likelihood hang on.
 
-Kingma, Salimans, Poole, Ho (2021), https://arxiv.org/abs/2107.00630; equation numbers are theirs.
+Kingma, Salimans, Poole, Ho (2021), https://arxiv.org/abs/2107.00630; section numbers are theirs.
 
 What differs from the paper: the two ends of the line are set, not learned: the first noise is a twelfth of the way
 between two levels (a hundredth of the spread of numbers without levels), the last leaves a thousandth of the signal's
@@ -113,7 +113,7 @@ class VDM(GaussianDiffusion):
     # -- the network ---------------------------------------------------------------------------
 
     def features(self, maps: Tensor) -> Tensor:
-        """The maps, and where each number lies between two levels, and between every second (section 4.2)."""
+        """The maps, and where each number lies between two levels, and between every second (section 3.4)."""
         if self.between is None:
             return maps
         turns = (math.pi / self.between) * maps
@@ -129,7 +129,7 @@ class VDM(GaussianDiffusion):
         self.moments.advance()
 
     def cost(self, x_0: Tensor, t: Tensor, eps: Tensor, denoise: _denoiser.Denoiser) -> Tensor:
-        """The integrand over time, 1/2 dgamma/dt ||eps - eps^||^2 (equation 17), in nats: ``(B,)``."""
+        """The integrand over time, 1/2 dgamma/dt ||eps - eps^||^2 (section 5), in nats: ``(B,)``."""
         alpha, sigma = self.process.at(t, x_0)
         far = (x_0 - denoise(self.process.diffuse(x_0, t, eps), t)) * (alpha / sigma).to(x_0)
         return 0.5 * (self.process.last - self.process.first) * far.square().flatten(1).sum(1)
@@ -153,7 +153,7 @@ class VDM(GaussianDiffusion):
     def bound_terms(
         self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """The terms of -log p(x) <= L_0 + integral + L_T (equation 11), in nats of the raw data, each from one draw of
+        """The terms of -log p(x) <= L_0 + integral + L_T (section 3.5), in nats of the raw data, each from one draw of
         noise: "L_0" ``(B,)``, "L_t" ``(B, T)`` the parts of the integral from one T-th of the noise levels each,
         "L_T" ``(B,)``. The model's own: without guidance."""
         self.domain.check(x)
