@@ -125,16 +125,16 @@ def _samplers(chosen: DiagnoseFlags, run: "Run", split: "Split") -> int:
         distance = with_error(Estimate(point.distance, point.stderr), 3)
         table.add_row(point.sampler, str(point.calls), distance, f"{point.seconds:.1f}")
     console.print(table)
+    kept, out = run.path / SAMPLERS, chosen.out or run.path / "explore" / "samplers.png"
+    kept.write_text(json.dumps(found.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(png_of(curves_plot(found)))
     told = densities(run.model, split, items=min(items, DENSITIES), seed=chosen.seed)
     console.print(f"\n-log p(x) of {told.items} items, {told.unit}:")
     if told.bound is not None:
         console.print(f"  ≤ {with_error(told.bound, 3)}  the bound")
     leaves = "" if told.noise is None else f"; its random signs leave ± {told.noise:.3f} of that"
     console.print(f"  ~ {with_error(told.flow, 3)}  along the probability flow{leaves}")
-    kept, out = run.path / SAMPLERS, chosen.out or run.path / "explore" / "samplers.png"
-    kept.write_text(json.dumps(found.to_json(), indent=1, allow_nan=False), encoding="utf-8")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(png_of(curves_plot(found)))
     for path in (kept, out):
         print(path)
     return 0

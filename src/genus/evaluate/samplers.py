@@ -19,7 +19,23 @@ from genus.models.diffusion._diffusion import GaussianDiffusion
 from genus.models.diffusion._process import Steps
 from genus.prob import noise
 
-CALLS_A_STEP = {"ancestral": 1, "ddim": 1, "dpm_solver": 1, "heun": 2, "runge_kutta": 4}  # the last step takes one
+
+class Way(NamedTuple):
+    """How to sample: network calls a step (the last step takes one), and the options of `sample`."""
+
+    calls: int
+    options: dict[str, Any]
+
+
+WAYS = {
+    "ancestral": Way(1, {"sampler": "ancestral"}),
+    "ddim": Way(1, {"sampler": "ddim"}),
+    "ddim, eta 1": Way(1, {"sampler": "ddim", "eta": 1.0}),
+    "dpm_solver": Way(1, {"sampler": "dpm_solver"}),
+    "dpm_solver, eta 1": Way(1, {"sampler": "dpm_solver", "eta": 1.0}),
+    "heun": Way(2, {"sampler": "heun"}),
+    "runge_kutta": Way(4, {"sampler": "runge_kutta"}),
+}
 
 
 class Point(NamedTuple):
@@ -135,17 +151,18 @@ def sampler_curves(
     def distance(x: Tensor) -> Estimate:
         return compare(held_out, features.extract(x), seed=seed)["Fréchet distance"]
 
-    def point(sampler: str, steps: int) -> Point:
-        began = time.perf_counter()
-        x = draw(model, len(real.x), real.condition, seed, batch_size, {"sampler": sampler, "steps": steps})
+    def point(name: str, steps: int) -> Point:
+        way, began = WAYS[name], time.perf_counter()
+        x = draw(model, len(real.x), real.condition, seed, batch_size, way.options | {"steps": steps})
         seconds = time.perf_counter() - began
         value, error, _ = distance(x)
-        return Point(sampler, CALLS_A_STEP[sampler] * (steps - 1) + 1, value, error, seconds)
+        return Point(name, way.calls * (steps - 1) + 1, value, error, seconds)
 
     most = model.process.steps if isinstance(model.process, Steps) else max(calls)
     points = []
-    for sampler, each in CALLS_A_STEP.items():
-        chosen = {(wanted - 1) // each + 1 for wanted in calls} | ({most} if full and sampler == "ancestral" else set())
-        points += [point(sampler, steps) for steps in sorted(chosen) if 2 <= steps <= most]
+    for name, way in WAYS.items():
+        chosen = {(wanted - 1) // way.calls + 1 for wanted in calls}
+        chosen |= {most} if full and name == "ancestral" else set()
+        points += [point(name, steps) for steps in sorted(chosen) if 2 <= steps <= most]
     floor = distance(gather(source.train, choose(len(source.train), len(real.x), seed), seed).x)
     return SamplerCurves(len(real.x), features.name, floor.value, floor.stderr, tuple(points))

@@ -24,7 +24,7 @@ def at(step: int, x: Tensor) -> Tensor:
     return torch.full((len(x),), step / 1000, dtype=torch.float64)
 
 
-def theirs(scheduler: object, x: Tensor, count: int, **options: bool) -> Tensor:
+def theirs(scheduler: object, x: Tensor, count: int, **options: object) -> Tensor:
     """A walk with a scheduler; its time k is our step k + 1."""
     scheduler.set_timesteps(count)  # type: ignore[attr-defined]
     for k in scheduler.timesteps:  # type: ignore[attr-defined]
@@ -65,12 +65,15 @@ def test_ddim(count: int, predicts: _denoiser.Prediction) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # theirs
+@pytest.mark.parametrize(("eta", "algorithm"), [(0.0, "dpmsolver++"), (1.0, "sde-dpmsolver++")])
 @pytest.mark.parametrize("count", [10, 20, 50])
-def test_dpm_solver(count: int) -> None:
+def test_dpm_solver(count: int, eta: float, algorithm: str) -> None:
     q, x = steps(1000), noise.normal((4, 2), noise.stream("x"))
-    ours = _samplers.dpm_solver(q, _denoiser.denoiser(q, output, "x_0"), x, _samplers.of_steps(1000, count))
+    denoise, times = _denoiser.denoiser(q, output, "x_0"), _samplers.of_steps(1000, count)
+    ours = _samplers.dpm_solver(q, denoise, x, times, eta=eta, generator=noise.stream("fresh"))
     scheduler = diffusers.DPMSolverMultistepScheduler(
-        **LINEAR, prediction_type="sample", algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero",
+        **LINEAR, prediction_type="sample", algorithm_type=algorithm, solver_order=2, final_sigmas_type="zero",
         timestep_spacing="trailing",
     )  # fmt: skip
-    torch.testing.assert_close(ours, theirs(scheduler, x, count), rtol=0, atol=1e-5)
+    drawn = theirs(scheduler, x, count, generator=noise.stream("fresh"))
+    torch.testing.assert_close(ours, drawn, rtol=0, atol=1e-5)

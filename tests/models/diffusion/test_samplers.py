@@ -204,3 +204,5 @@ def test_wrong_numbers_are_refused() -> None:
         _samplers.even(0)
     with pytest.raises(ValueError, match="eta"):
         _samplers.ddim(q, shrinking(q), x, [1.0, 0.0], eta=1.5)
+    with pytest.raises(ValueError, match="eta"):
+        _samplers.dpm_solver(q, shrinking(q), x, [1.0, 0.0], eta=-0.1)

@@ -189,7 +189,8 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
                 and ``runge_kutta`` follow the probability flow, with 1, 2, 1 and 4 network calls a step. The model's
                 own by default.
             steps: from noise to data; as many as are usual for the model by default.
-            eta: share of fresh noise in ddim, from 0 (a deterministic map of the noise) to 1.
+            eta: share of fresh noise in ddim and dpm_solver, from 0 (a deterministic map of the noise) to 1, which
+                forgives the errors of a network that was trained for a short time.
             guidance: how far to go beyond the label, in units of what it changes; 0 samples the model itself.
         """
         check_condition(self, condition, count)
@@ -219,13 +220,12 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         if sampler == "ancestral":
             return _samplers.ancestral(self.reverse(condition, guidance), x, times, generator)
         denoise = self.denoiser(condition, guidance)
-        if sampler == "ddim":
-            return _samplers.ddim(self.process, denoise, x, times, eta=eta, generator=generator)
-        solvers = {
-            "heun": _samplers.heun, "dpm_solver": _samplers.dpm_solver, "runge_kutta": _samplers.runge_kutta
-        }  # fmt: skip
+        noisy = {"ddim": _samplers.ddim, "dpm_solver": _samplers.dpm_solver}
+        if sampler in noisy:
+            return noisy[sampler](self.process, denoise, x, times, eta=eta, generator=generator)
+        solvers = {"heun": _samplers.heun, "runge_kutta": _samplers.runge_kutta}
         if sampler not in solvers:
-            known = ", ".join(["ancestral", "ddim", *solvers])
+            known = ", ".join(["ancestral", *noisy, *solvers])
             raise ValueError(f"sampler: expected one of {known}; got {sampler!r}.")
         return solvers[sampler](self.process, denoise, x, times)
 

@@ -6,7 +6,7 @@
     dpm_solver  DPM-Solver++(2M): the estimate before helps; one call a step; order 2
     runge_kutta the classical method in the angle of the process, four calls a step; order 4
 
-All but `ancestral` (and `ddim` with eta) solve one ordinary differential equation, the probability flow
+Without fresh noise all but `ancestral` solve one ordinary differential equation, the probability flow
 (Song et al. 2021, https://arxiv.org/abs/2011.13456, equation 13), whose solution has the law of x_t at
 every time. It goes both ways: noise to data is sampling, data to noise is encoding.
 
@@ -96,16 +96,29 @@ def ddim(
     eta: share of fresh noise; 0 is a deterministic map of ``x``, 1 has the law of `ancestral`
     with the posterior's variance.
     """
+    for t, s in pairs(times, x):
+        x = towards(process, denoise(x, t), x, t, s, eta, generator)
+    return x
+
+
+def towards(
+    process: GaussianProcess,
+    x_0: Tensor,
+    x: Tensor,
+    t: Tensor,
+    s: Tensor,
+    eta: float,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """From x at t to time s if ``x_0`` is the datum, with a share ``eta`` of fresh noise."""
     if not 0 <= eta <= 1:
         raise ValueError(f"expected eta in [0, 1]; got {eta}.")
-    for t, s in pairs(times, x):
-        x_0 = denoise(x, t)
-        eps = process.eps_of(x, x_0, t)  # of the estimate after any clipping
-        alpha, sigma = process.at(s, x)
-        fresh = eta**2 * process.posterior(x, x_0, t, s)[1].double() if eta else torch.zeros_like(sigma)  # equation 16
-        x = alpha.to(x) * x_0 + (sigma.square() - fresh).clamp(min=0).sqrt().to(x) * eps
-        if eta and s[:1].any():
-            x = x + fresh.sqrt().to(x) * noise.normal(tuple(x.shape), generator, x.device, x.dtype)
+    eps = process.eps_of(x, x_0, t)  # of the estimate after any clipping
+    alpha, sigma = process.at(s, x)
+    fresh = eta**2 * process.posterior(x, x_0, t, s)[1].double() if eta else torch.zeros_like(sigma)  # equation 16
+    x = alpha.to(x) * x_0 + (sigma.square() - fresh).clamp(min=0).sqrt().to(x) * eps
+    if eta and s[:1].any():
+        x = x + fresh.sqrt().to(x) * noise.normal(tuple(x.shape), generator, x.device, x.dtype)
     return x
 
 
@@ -136,11 +149,21 @@ def heun(process: GaussianProcess, denoise: Denoiser, x: Tensor, times: Sequence
 
 
 @torch.no_grad()
-def dpm_solver(process: GaussianProcess, denoise: Denoiser, x: Tensor, times: Sequence[float]) -> Tensor:
-    """DPM-Solver++(2M) of Lu et al. (2022), algorithm 2, https://arxiv.org/abs/2211.01095.
+def dpm_solver(
+    process: GaussianProcess,
+    denoise: Denoiser,
+    x: Tensor,
+    times: Sequence[float],
+    *,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M) of Lu et al. (2022), algorithm 2, https://arxiv.org/abs/2211.01095: `ddim` that looks ahead.
 
     With lambda = log(alpha / sigma) and h its change in a step, the estimate of x_0 is extended along lambda by half
     a step with the one before. The first step has none before, and the last, which ends in data, is infinitely long.
+
+    eta: as in `ddim`; 1 is their SDE-DPM-Solver++(2M).
     """
     before: tuple[Tensor, Tensor] | None = None  # the last estimate and the last h
     for t, s in pairs(times, x):
@@ -150,7 +173,7 @@ def dpm_solver(process: GaussianProcess, denoise: Denoiser, x: Tensor, times: Se
         ahead = x_0
         if before is not None and h.isfinite().all() and before[1].isfinite().all():
             ahead = x_0 + (h / (2 * before[1])).to(x) * (x_0 - before[0])
-        x = (sigma_s / sigma_t).to(x) * x + (alpha_s - sigma_s * alpha_t / sigma_t).to(x) * ahead
+        x = towards(process, ahead, x, t, s, eta, generator)
         before = x_0, h
     return x
 
