@@ -7,11 +7,8 @@ from genus.domain import Grid, Vectors
 from genus.testing import Subject, checks_for, subjects
 from genus.testing.checks import Check
 
-SISTERS = {
-    "edm",
-    "flow_matching",
-    "vdm",
-}  # they share all but process and loss with ddpm, which is checked on every domain
+# They share all but process and loss with ddpm, or all but the loss with vae, which are checked on every domain.
+SISTERS = {"edm", "flow_matching", "vdm", "iwae"}
 
 
 def is_slow(name: str, subject: Subject) -> bool:
