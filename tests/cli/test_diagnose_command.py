@@ -102,7 +102,8 @@ def test_samplers_of_a_diffusion_model_by_calls(runs, capsys) -> None:
     text = said(capsys, "diagnose", runs["edm"], "--items", 30, "--calls", 3, 9)
     told = json.loads((runs["edm"] / "samplers.json").read_text())
     found = [(point["sampler"], point["calls"]) for point in told["points"]]
-    one = [(name, calls) for name in ("ancestral", "ddim", "dpm_solver") for calls in (3, 9)]
+    names = ("ancestral", "ddim", "ddim, eta 1", "dpm_solver", "dpm_solver, eta 1")
+    one = [(name, calls) for name in names for calls in (3, 9)]
     assert found == [*one, ("heun", 3), ("heun", 9), ("runge_kutta", 9)]  # of three calls runge_kutta takes no step
     assert text.count("heun") == 2 and "training items" in text and "along the probability flow" in text
     with Image.open(runs["edm"] / "explore" / "samplers.png") as picture:
