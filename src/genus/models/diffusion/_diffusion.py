@@ -23,7 +23,7 @@ from genus.contract import (
     name_of,
 )
 from genus.domain import Domain, Grid, Label, Points, Vectors, Waveform
-from genus.models.diffusion import _denoiser, _ode, _samplers
+from genus.models.diffusion import _bound, _denoiser, _ode, _samplers
 from genus.models.diffusion._process import GaussianProcess
 from genus.models.diffusion._scaling import Scaling
 from genus.nn.timed_mlp import TimedMLP
@@ -354,3 +354,34 @@ class FlowDensity(GaussianDiffusion):
     ) -> Tensor:
         """The mean of `flow_log_prob` over ``num_samples`` draws: ``(B,)``. The model's own: without guidance."""
         return self.flow_log_prob(x, condition=condition, num_samples=num_samples, generator=generator).mean(0).float()
+
+
+class BoundDensity(GaussianDiffusion):
+    """Models with a variational bound: log p(x) is at least minus the sum of its terms."""
+
+    @property
+    def likelihood(self) -> Likelihood:
+        return Likelihood.BOUND
+
+    def bound_terms(
+        self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The terms of the bound on -log p(x), in nats of the raw data, each from one draw of noise: "L_0" ``(B,)``,
+        "L_t" ``(B, parts)``, "L_T" ``(B,)``."""
+        raise NotImplementedError
+
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        condition: Tensor | None = None,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The bound of `bound_terms`, averaged over ``num_samples`` draws of the noise: ``(B,)``.
+
+        More draws steady the number; they do not tighten it. Costs T network calls a draw
+        and keeps no gradients.
+        """
+        draws = [self.bound_terms(x, condition=condition, generator=generator) for _ in range(num_samples)]
+        return -torch.stack([_bound.total(terms) for terms in draws]).mean(0).float()

@@ -24,10 +24,10 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from genus.contract import Batch, Likelihood, Losses, check_condition
+from genus.contract import Batch, Losses, check_condition
 from genus.domain import Domain
 from genus.models.diffusion import _bound, _denoiser, _samplers
-from genus.models.diffusion._diffusion import GaussianDiffusion
+from genus.models.diffusion._diffusion import BoundDensity
 from genus.models.diffusion._process import Steps, cosine_betas, linear_betas, sigmoid_betas
 from genus.models.diffusion._weighting import StepMoments
 from genus.prob import noise
@@ -36,7 +36,7 @@ from genus.recipe import Recipe
 HYBRID = 0.001  # the weight of the bound in L_hybrid
 
 
-class DDPM(GaussianDiffusion):
+class DDPM(BoundDensity):
     """Denoising diffusion in discrete steps.
 
     Args:
@@ -209,10 +209,6 @@ class DDPM(GaussianDiffusion):
 
     # -- likelihood -----------------------------------------------------------------------------
 
-    @property
-    def likelihood(self) -> Likelihood:
-        return Likelihood.BOUND
-
     def bound_terms(
         self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
@@ -231,19 +227,3 @@ class DDPM(GaussianDiffusion):
             _bound.log_decoder(self.scaling, x),
             generator,
         )
-
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The bound of `bound_terms`, averaged over ``num_samples`` draws of the noise: ``(B,)``.
-
-        More draws steady the number; they do not tighten it. Costs T network calls a draw
-        and keeps no gradients.
-        """
-        draws = [self.bound_terms(x, condition=condition, generator=generator) for _ in range(num_samples)]
-        return -torch.stack([_bound.total(terms) for terms in draws]).mean(0).float()

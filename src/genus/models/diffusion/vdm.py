@@ -27,10 +27,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from genus.contract import Batch, Likelihood, Losses, check_condition
+from genus.contract import Batch, Losses, check_condition
 from genus.domain import Domain
 from genus.models.diffusion import _bound, _denoiser, _samplers
-from genus.models.diffusion._diffusion import GaussianDiffusion
+from genus.models.diffusion._diffusion import BoundDensity
 from genus.models.diffusion._process import LogLinear
 from genus.models.diffusion._weighting import StepMoments
 from genus.prob import noise
@@ -42,7 +42,7 @@ LAST = 7.0  # gamma where data end
 STRETCHES = 100  # of noise levels, between which the time of training is divided
 
 
-class VDM(GaussianDiffusion):
+class VDM(BoundDensity):
     """Diffusion in continuous time, trained on the bound itself.
 
     Args:
@@ -145,10 +145,6 @@ class VDM(GaussianDiffusion):
             self.moments.see(stretch, cost.detach())
         return {"loss": weight * cost}
 
-    @property
-    def likelihood(self) -> Likelihood:
-        return Likelihood.BOUND
-
     @torch.no_grad()
     def bound_terms(
         self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
@@ -174,19 +170,6 @@ class VDM(GaussianDiffusion):
             "L_t": torch.stack([part(k) for k in range(1, self.timesteps + 1)], 1),
             "L_T": _bound.last_term(self.process, x_0),
         }
-
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The bound of `bound_terms`, averaged over ``num_samples`` draws: ``(B,)``. More draws steady the number;
-        they do not tighten it. Costs T network calls a draw and keeps no gradients."""
-        draws = [self.bound_terms(x, condition=condition, generator=generator) for _ in range(num_samples)]
-        return -torch.stack([_bound.total(terms) for terms in draws]).mean(0).float()
 
     # -- samples -------------------------------------------------------------------------------
 
