@@ -26,7 +26,7 @@ from genus.compress import compress
 from genus.compress.bits_back import USUAL_BLOCK
 from genus.compress.container import unpack
 from genus.prob import noise
-from genus.training import Run, open_run
+from genus.runs import Run, open_run
 
 DRAWS = 64
 DECODE = (

@@ -26,7 +26,7 @@ import genus
 from genus.compress import compress
 from genus.compress.rivals import rivals
 from genus.domain import Grid
-from genus.training import Run
+from genus.runs import Run
 
 DECODE = (
     "import sys, torch; torch.set_num_threads(int(sys.argv[4]))\n"

@@ -31,13 +31,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import genus
+from genus import hardware
+from genus.data import open_source
 from genus.exchange import diffusers as exchange
 from genus.models.diffusion.ddpm import DDPM
 from genus.prob import noise
-from genus.training import hardware
-from genus.training.codes import open_data
-from genus.training.config import configure
-from genus.training.run import build
+from genus.runs.config import configure
+from genus.runs.run import build
 from genus.training.session import Session, View
 
 SAMPLES, DDIM = 16, 50
@@ -83,7 +83,7 @@ class Genus:
             "ddpm", str(self.file), recipe="paper", steps=10**6, batch_size=self.args.batch, precision=self.precision,
             width=self.args.width, multipliers=(1, 2, 2), blocks=1, attention=(2,), dropout=0.0,
         )  # fmt: skip
-        source = open_data(config.data, config.data_options)
+        source = open_source(config.data, config.data_options)
         model = build(config, source.domain, None)
         session = Session(config, View(source.train, False), View(source.validation, False), model, 10**6)
         return self.args.batch / median_step(session.take_step, self.args.steps)

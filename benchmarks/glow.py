@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 import genus
+from genus import hardware
 from genus.models.flow.glow import Glow
-from genus.training import hardware
 
 SHAPE, STEPS, LEVELS, HIDDEN, BATCH = (3, 32, 32), 8, 3, 512, 16
 

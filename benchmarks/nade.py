@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genus import hardware
 from genus.contract import Batch
 from genus.domain import Grid
 from genus.models.autoregressive.nade import NADE
 from genus.prob import noise
-from genus.training import hardware
 
 PIXELS, HIDDEN = 784, 500
 

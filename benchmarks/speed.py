@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import genus
-from genus.training import hardware
+from genus import hardware
 
 BATCH = 128
 

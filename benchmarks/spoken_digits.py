@@ -21,7 +21,7 @@ from genus.domain import Label
 from genus.evaluate.recognition import Judge, judge_of
 from genus.prob import noise
 from genus.report.sound import spectrograms, wav
-from genus.training import open_run
+from genus.runs import open_run
 
 
 def right(judge: Judge, x: Tensor, label: Tensor) -> str:

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genus import hardware
 from genus.contract import Batch, GenerativeModel
 from genus.domain import Vectors
 from genus.models.flow.maf import MAF
 from genus.models.flow.realnvp import RealNVP
 from genus.models.flow.spline_flow import SplineFlow
 from genus.prob import noise
-from genus.training import hardware
 
 SAMPLED = 10_000
 

@@ -32,8 +32,8 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from torch import Tensor, nn
 
 import genus
+from genus import hardware
 from genus.data import DataOptions
-from genus.training import hardware
 from speed import _pythae_networks, pictures
 
 CODES, FEATURES, HIDDEN, INNER = 512, 64, 64, (32, 32)

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from genus.report.noise import film_of, strip_picture
-from genus.training import open_run
+from genus.runs import open_run
 
 
 def main() -> int:

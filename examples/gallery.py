@@ -41,9 +41,10 @@ from genus.explore import (
 from genus.explore.completion import with_grey
 from genus.prob import noise
 from genus.report.pictures import sheet
-from genus.training import Run, configure, open_run, train
+from genus.runs import Run, open_run
+from genus.runs.stages import StagedRun
+from genus.training import configure, train
 from genus.training.signals import Interrupted
-from genus.training.stages import StagedRun
 
 LARGEST = 150_000  # bytes of a picture
 MNIST = Grid(1, (28, 28))

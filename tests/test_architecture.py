@@ -14,7 +14,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each part may import from genus, besides itself. Families stand for models/<family>.
 MATHEMATICS = {"prob", "nn", "geometry"}
-CORE = {"errors", "domain", "recipe", "settings", "contract", "registry"}
+CORE = {"errors", "domain", "recipe", "settings", "contract", "registry", "hardware"}
 MODELS = MATHEMATICS | CORE
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
@@ -22,7 +22,8 @@ ARROWS: dict[str, set[str]] = {
     "domain": {"errors"},
     "settings": {"errors"},
     "registry": {"errors", "contract"},
-    "contract": {"errors", "domain", "recipe", "registry"},
+    "contract": {"errors", "domain", "recipe"},
+    "hardware": {"errors"},
     "prob": {"errors"},
     "chains": {"prob", "errors"},
     "nn": {"prob", "errors"},
@@ -31,17 +32,18 @@ ARROWS: dict[str, set[str]] = {
     **{f"models/{family}": MODELS for family in registry.FAMILIES},
     "models": MODELS | {"models"},
     "testing": MODELS | {"models"},
-    "training": MODELS | {"models", "data"},
-    "evaluate": MODELS | {"models", "data", "training"},
-    "compress": MODELS | {"models", "data", "training"},
+    "runs": MODELS | {"models", "data"},
+    "training": MODELS | {"models", "data", "runs"},
+    "evaluate": MODELS | {"models", "data", "runs", "training"},
+    "compress": MODELS | {"models", "data", "runs", "training"},
     "explore": MODELS | {"data"},
     "exchange": MODELS | {"models"},
-    "report": MODELS | {"models", "data", "training", "evaluate", "chains"},
-    "compare": MODELS | {"models", "data", "training", "evaluate", "report"},
-    "studio": MODELS | {"models", "data", "training", "evaluate", "report"},
-    "api": MODELS | {"models", "data", "training", "evaluate", "report", "compare", "testing"},
+    "report": MODELS | {"models", "data", "runs", "training", "evaluate", "chains"},
+    "compare": MODELS | {"models", "data", "runs", "training", "evaluate", "report"},
+    "studio": MODELS | {"models", "data", "runs", "training", "evaluate", "report"},
+    "api": MODELS | {"models", "data", "runs", "training", "evaluate", "report", "compare", "testing"},
     "cli": MODELS
-    | {"models", "data", "training", "evaluate", "report", "compare", "studio", "testing", "api"}
+    | {"models", "data", "runs", "training", "evaluate", "report", "compare", "studio", "testing", "api"}
     | {"chains", "compress", "explore", "exchange"},
 }
 GENUS_ITSELF = {"__init__", "__main__"}  # the front door re-exports from everywhere
@@ -130,6 +132,7 @@ def test_arrows_point_one_way(path: Path) -> None:
         ("models/flow/glow.py", "from genus.models.latent import _decoder", ["models/latent"]),
         ("models/flow/glow.py", "from genus import data", ["data"]),
         ("models/latent/vae.py", "def f():\n    import genus.training.loop", ["training"]),
+        ("runs/run.py", "from genus.training import train", ["training"]),
         ("prob/noise.py", "from genus.contract import Batch", ["contract"]),
         ("models/latent/vae.py", "from genus.models.latent import _decoder", []),
         ("training/loop.py", "from genus.data import open_source", []),
@@ -137,6 +140,36 @@ def test_arrows_point_one_way(path: Path) -> None:
 )
 def test_the_arrow_test_sees_wrong_arrows(where: str, line: str, broken: list[str]) -> None:
     assert broken_arrows(SOURCE / where, ast.parse(line)) == broken
+
+
+def circles(imported: dict[str, set[str]]) -> list[set[str]]:
+    """The groups of modules that import each other, directly or through others."""
+    reached: dict[str, set[str]] = {}
+    for start in imported:
+        found, new = set[str](), imported[start]
+        while new:
+            found |= new
+            new = set().union(*(imported.get(module, set()) for module in new)) - found
+        reached[start] = found
+    return [{b for b in reached[a] if a in reached.get(b, set())} for a in imported if a in reached[a]]
+
+
+def runtime_imports(path: Path) -> set[str]:
+    """The modules that a file imports when it runs, at the top or inside a function; not those for types alone."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    return set(imports(tree))
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    modules = {".".join(("genus", *path.relative_to(SOURCE).with_suffix("").parts)): path for path in FILES}
+    assert circles({name: runtime_imports(path) for name, path in modules.items()}) == []
+
+
+def test_the_circle_test_sees_circles() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [{"b", "c"}, {"b", "c"}]
 
 
 @pytest.mark.parametrize("path", FILES, ids=place)

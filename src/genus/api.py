@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
+from genus import data as sources
 from genus.data import DataOptions, Source
-from genus.training import Run, configure, open_run
+from genus.runs import Run, open_run
+from genus.training import configure
 from genus.training import train as train_run
-from genus.training.codes import open_data
 
 
 def train(
@@ -66,7 +67,7 @@ def open_source(source: str, options: DataOptions | None = None) -> Source:
 
     Raises `GenusError`: one sentence on what was expected, what came and what to do.
     """
-    return open_data(source, options)
+    return sources.open_source(source, options)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Run:

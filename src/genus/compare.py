@@ -15,8 +15,8 @@ from genus.evaluate import Scorecard
 from genus.report.comparison import comparison_page
 from genus.report.run import RunReport
 from genus.report.write import report_of, score
+from genus.runs.stages import stages_of
 from genus.training import configure, train
-from genus.training.stages import stages_of
 
 
 def compare(

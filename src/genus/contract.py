@@ -149,11 +149,11 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
 
     def __init__(self, domain: Domain, condition: Domain | None = None):
         super().__init__()
-        refusal = self.refuses(domain)
-        if refusal:
-            raise ValueError(refusal)
+        misfit = self.refuses(domain)
+        if misfit:
+            raise ValueError(misfit)
         if condition is not None and not isinstance(self, IsConditional):
-            raise CapabilityError(refuse(type(self), "IsConditional", "be conditioned"))
+            raise refusal(type(self), "IsConditional", "be conditioned")
         self.domain = domain
         self.condition = condition
 
@@ -225,7 +225,7 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
 
     def __getattr__(self, name: str) -> Any:
         if name in ROLE_OF_METHOD:
-            raise CapabilityError(refuse(type(self), ROLE_OF_METHOD[name], name))
+            raise refusal(type(self), ROLE_OF_METHOD[name], name)
         return super().__getattr__(name)
 
 
@@ -435,18 +435,16 @@ def name_of(model: type | nn.Module) -> str:
     return cls.__module__.rsplit(".", 1)[-1]
 
 
-def refuse(cls: type, role: str, verb: str) -> str:
-    """The one sentence for every missing capability; names the models that have it."""
-    from genus import registry
-
-    able = [name for name in registry.names() if any(c.__name__ == role for c in registry.get(name).__mro__)]
-    return f"{name_of(cls)} cannot {verb}: it does not sign {role}. Models that can: {', '.join(able) or 'none'}."
+def refusal(cls: type, role: str, verb: str) -> CapabilityError:
+    """The one error for every missing capability."""
+    sentence = f"{name_of(cls)} cannot {verb}: it does not sign {role} (genus models says which models do)."
+    return CapabilityError(sentence, role)
 
 
 def require(model: nn.Module, role: type, verb: str) -> None:
     """Raise a `CapabilityError` unless the model signs the role."""
     if not isinstance(model, role):
-        raise CapabilityError(refuse(type(model), role.__name__, verb))
+        raise refusal(type(model), role.__name__, verb)
 
 
 def check_condition(model: GenerativeModel, condition: Tensor | None, count: int) -> None:

@@ -40,5 +40,9 @@ class UnknownSourceError(GenusError, ValueError):
 class CapabilityError(GenusError, AttributeError):
     """A model was asked for something that it does not promise.
 
-    An AttributeError too, so that ``hasattr`` stays honest.
+    An AttributeError too, so that ``hasattr`` stays honest. role: the name of the missing role, where it is one.
     """
+
+    def __init__(self, sentence: str, role: str | None = None):
+        super().__init__(sentence)
+        self.role = role

@@ -76,7 +76,7 @@ def test_mistakes_are_one_sentence(runs, capsys) -> None:
 def test_the_report_has_the_section_where_there_is_a_posterior(runs, capsys) -> None:
     from genus.report.diagnosis import section_elements, section_of
     from genus.report.page import page
-    from genus.training import Run
+    from genus.runs import Run
 
     for name, heading in (("vae", True), ("moons", True), ("markov", False)):
         run = Run(runs[name])
@@ -86,14 +86,14 @@ def test_the_report_has_the_section_where_there_is_a_posterior(runs, capsys) -> 
 
 
 def of(path: Path):
-    from genus.training import Run
+    from genus.runs import Run
 
     run = Run(path)
     return run.model, run.source.test
 
 
 def domain(runs: dict[str, Path]):
-    from genus.training import Run
+    from genus.runs import Run
 
     return Run(runs["vae"]).domain
 

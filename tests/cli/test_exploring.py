@@ -90,7 +90,7 @@ def test_latents_of_pictures(runs, capsys, arguments, name, line) -> None:
 
 
 def test_the_ends_of_a_row_are_the_data(runs, capsys, tmp_path) -> None:
-    from genus.training import Run
+    from genus.runs import Run
 
     said(capsys, "interpolate", runs["vae"], "--items", 3, 17, "--steps", 4, "--out", tmp_path / "row.png")
     row = pixels(tmp_path / "row.png")[..., 0]
@@ -133,7 +133,7 @@ def as_shown(x: object, levels: int) -> np.ndarray:
 
 
 def test_originals_stand_above_their_reconstructions(runs, capsys, tmp_path) -> None:
-    from genus.training import Run
+    from genus.runs import Run
 
     text = said(capsys, "reconstruct", runs["digits"], "--items", 3, 17, 5, "--out", tmp_path / "sheet.png")
     run, sheet = Run(runs["digits"]), tiles(tmp_path / "sheet.png", 8, 2, 3)
@@ -147,7 +147,7 @@ def test_originals_stand_above_their_reconstructions(runs, capsys, tmp_path) -> 
 
 
 def test_another_label_the_same_latents(runs, capsys, tmp_path) -> None:
-    from genus.training import Run
+    from genus.runs import Run
 
     text = said(capsys, "edit", runs["digits"], "--items", 3, 17, "--label", 0, 8, "--out", tmp_path / "sheet.png")
     run, sheet = Run(runs["digits"]), tiles(tmp_path / "sheet.png", 8, 2, 4)

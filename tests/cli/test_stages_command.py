@@ -6,7 +6,7 @@ import pytest
 
 from genus.cli.__main__ import main
 from genus.compare import compare
-from genus.training import open_run
+from genus.runs import open_run
 
 TINY = ["--limit", "60", "--quiet", "--vae.hidden", "8", "--vae.latent-features", "3", "--vae.batch-size", "20"]
 

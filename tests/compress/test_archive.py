@@ -24,7 +24,7 @@ from genus.domain import Grid, Vectors
 from genus.errors import CapabilityError, CheckpointError, DataFormatError, GenusError, SettingsError
 from genus.models.latent.vae import VAE
 from genus.prob import noise
-from genus.training import Run
+from genus.runs import Run
 
 
 def trained(folder: Path, model: str, *arguments: str) -> Run:

@@ -15,7 +15,8 @@ from genus.exchange import diffusers as exchange
 from genus.models.diffusion.ddpm import DDPM
 from genus.models.diffusion.edm import EDM
 from genus.prob import noise
-from genus.training import configure, open_run, train
+from genus.runs import open_run
+from genus.training import configure, train
 from genus.training.loop import adopt
 
 library = pytest.importorskip("diffusers", reason="the comparison needs diffusers")

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from genus.training import checkpoint
+from genus.runs import checkpoint
 
 STEPS = 60
 SETTINGS = {

@@ -23,7 +23,7 @@ import torch
 from trials import SPECIES, make_run, pack, sign, use
 
 from genus.errors import GenusError
-from genus.training import checkpoint
+from genus.runs import checkpoint
 
 WATCHED = ("open", "import", "exec", "compile", "os.", "subprocess.", "socket.", "pickle.", "marshal.", "ctypes.",
            "shutil.", "urllib.", "code.")  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 from trials import run_trial, sign
 
 from genus.errors import CheckpointError
-from genus.training import checkpoint
+from genus.runs import checkpoint
 
 
 def make(folder: Path, step: int) -> Path:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from genus.data import DataOptions, open_source
 from genus.domain import Vectors
-from genus.errors import CapabilityError, CheckpointError, GenusError, SettingsError
+from genus.errors import CapabilityError, CheckpointError, GenusError, SettingsError, UnknownSourceError
 from genus.prob.noise import stream
-from genus.training import Run, checkpoint, configure, open_data, train
-from genus.training.codes import identity
+from genus.runs import Run, checkpoint
+from genus.runs.codes import identity
+from genus.training import configure, train
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def codes_file(run: Path) -> Path:
 
 
 def test_codes_are_data_with_the_labels_of_the_data(trained: Path) -> None:
-    codes, data = open_data(f"run:{trained}"), open_source("digits", DataOptions(limit=60))
+    codes, data = open_source(f"run:{trained}"), open_source("digits", DataOptions(limit=60))
     assert codes.domain == Vectors(3)
     assert codes.condition == data.condition
     assert "codes of vae-" in codes.name and "digits" in codes.name
@@ -41,15 +42,15 @@ def test_codes_are_data_with_the_labels_of_the_data(trained: Path) -> None:
 
 
 def test_codes_are_computed_once_and_frozen(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = open_data(f"run:{trained}").fingerprint
+    before = open_source(f"run:{trained}").fingerprint
     content = codes_file(trained).read_bytes()
-    monkeypatch.setattr("genus.training.codes._encoded", None)  # to encode again would fail
-    assert open_data(f"run:{trained}").fingerprint == before
+    monkeypatch.setattr("genus.runs.codes._encoded", None)  # to encode again would fail
+    assert open_source(f"run:{trained}").fingerprint == before
     assert codes_file(trained).read_bytes() == content
 
 
 def test_training_sees_draws_and_evaluation_one_of_them(trained: Path) -> None:
-    split, index = open_data(f"run:{trained}").train, torch.arange(60)
+    split, index = open_source(f"run:{trained}").train, torch.arange(60)
     fixed = split.batch(index).x
     assert torch.equal(fixed, split.batch(index).x)
     draws = torch.stack([split.batch(index, stream("draw", n)).x for n in range(400)])
@@ -64,24 +65,24 @@ def test_other_weights_are_other_codes(trained: Path, tmp_path: Path) -> None:
     settings = {"hidden": (8,), "latent_features": 3, "batch_size": 20, "limit": 60}
     train(configure("vae", "digits", steps=5, **settings), other, quiet=True)  # type: ignore[arg-type]
     assert identity(Run(other)) != identity(Run(trained))
-    assert open_data(f"run:{other}").name != open_data(f"run:{trained}").name
+    assert open_source(f"run:{other}").name != open_source(f"run:{trained}").name
 
 
 def test_only_the_limit_fits(trained: Path) -> None:
-    few = open_data(f"run:{trained}", DataOptions(limit=5))
+    few = open_source(f"run:{trained}", DataOptions(limit=5))
     assert len(few.train) == 5 and "first 5" in few.name
     with pytest.raises(SettingsError, match="'size' does not fit codes"):
-        open_data(f"run:{trained}", DataOptions(size=8))
+        open_source(f"run:{trained}", DataOptions(size=8))
 
 
 def test_what_has_no_codes_is_refused(tmp_path: Path) -> None:
     train(configure("histogram", "digits", limit=20), tmp_path / "h", quiet=True)
-    with pytest.raises(CapabilityError, match=r"histogram cannot turn data into codes.*vae"):
-        open_data(f"run:{tmp_path / 'h'}")
+    with pytest.raises(CapabilityError, match=r"histogram cannot turn the data of .*h into codes"):
+        open_source(f"run:{tmp_path / 'h'}")
     with pytest.raises(CheckpointError, match="no such file"):
-        open_data(f"run:{tmp_path / 'nowhere'}")
-    with pytest.raises(SettingsError, match="second stage"):
-        open_data("stage:first")
+        open_source(f"run:{tmp_path / 'nowhere'}")
+    with pytest.raises(UnknownSourceError, match="stage:first"):
+        open_source("stage:first")
 
 
 def test_a_run_on_its_own_codes_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_run_on_its_own_codes_is_refused(trained: Path, tmp_path: Path) -> Non
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"data": f"run:{run}", "data_options": {}}))
     with pytest.raises(CheckpointError, match="its own codes"):
-        open_data(f"run:{run}")
+        open_source(f"run:{run}")
 
 
 def test_a_dead_writer_leaves_nothing_behind(trained: Path, tmp_path: Path) -> None:
@@ -98,13 +99,13 @@ def test_a_dead_writer_leaves_nothing_behind(trained: Path, tmp_path: Path) -> N
     leftover = run / f".tmp-codes-999999999@{checkpoint.HERE}"
     leftover.mkdir()
     (leftover / "half.safetensors").write_bytes(b"half")
-    open_data(f"run:{run}")
+    open_source(f"run:{run}")
     assert not list(run.glob(".tmp-*"))
     assert codes_file(run).read_bytes() == codes_file(trained).read_bytes()
 
 
 def copy(run: Path, folder: Path) -> Path:
-    open_data(f"run:{run}")
+    open_source(f"run:{run}")
     made = folder / "copy"
     shutil.copytree(run, made)
     return made
@@ -140,15 +141,15 @@ def test_files_of_strangers_are_refused_by_name(name: str, trained: Path, tmp_pa
     run = copy(trained, tmp_path)
     HOSTILE[name](codes_file(run))
     with pytest.raises(GenusError, match="codes-"):
-        open_data(f"run:{run}")
+        open_source(f"run:{run}")
 
 
 def test_codes_beyond_the_codebook_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "vq"
     train(configure("vqvae", "digits", steps=2, limit=40, batch_size=20, codes=8), out, quiet=True)
-    codes = open_data(f"run:{out}")
+    codes = open_source(f"run:{out}")
     assert codes.domain.levels == 8 and not codes.train.x.is_floating_point()
     codes.domain.check(codes.train.batch(torch.arange(40)).x)
     tensors(lambda t: {**t, "train": t["train"] + 8})(codes_file(out))
     with pytest.raises(CheckpointError, match=r"expected values 0\.\.7"):
-        open_data(f"run:{out}")
+        open_source(f"run:{out}")

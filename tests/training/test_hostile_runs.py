@@ -14,13 +14,13 @@ from trials import SPECIES, bombs, make_run, run_trial, use
 from genus import domain as domains
 from genus import registry
 from genus.errors import CheckpointError, GenusError, SettingsError
+from genus.hardware import OutOfMemory
 from genus.prob import noise
-from genus.training import allowance
-from genus.training.allowance import Allowance, AllowanceError
-from genus.training.config import configure, read_config
-from genus.training.divergence import OutOfMemory
-from genus.training.documents import read_document, read_jsonl
-from genus.training.run import Run, build
+from genus.runs import allowance
+from genus.runs.allowance import Allowance, AllowanceError
+from genus.runs.config import configure, read_config
+from genus.runs.documents import read_document, read_jsonl
+from genus.runs.run import Run, build
 
 
 def edit(file: Path, **values: Any) -> None:
@@ -150,7 +150,7 @@ def test_lines_are_bounded_and_checked(tmp_path: Path, monkeypatch: pytest.Monke
         with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 2"):
             read_jsonl(file, numbers=("step",))
     file.write_text('{"step": 1}\n' * 100)
-    monkeypatch.setattr("genus.training.documents.MAX_VALUES", 150)
+    monkeypatch.setattr("genus.runs.documents.MAX_VALUES", 150)
     with pytest.raises(CheckpointError, match=r"line 76: over"):
         read_jsonl(file)
 
@@ -195,9 +195,7 @@ def test_more_than_the_weights_file_holds_is_refused_before_it_is_allocated(
     run = make_run(tmp_path / "run", species)
     settings(run, **values)
     asked: list[Allowance] = []
-    monkeypatch.setattr(
-        "genus.training.run.for_weights", lambda *a: asked.append(allowance.for_weights(*a)) or asked[0]
-    )
+    monkeypatch.setattr("genus.runs.run.for_weights", lambda *a: asked.append(allowance.for_weights(*a)) or asked[0])
     with pytest.raises(CheckpointError, match="run"):
         _ = Run(run).model
     assert asked[0].called <= 5000
@@ -213,7 +211,7 @@ def test_absurd_settings_are_refused_by_name(run: Path, values: dict[str, Any]) 
 
 
 def test_training_refuses_a_model_larger_than_the_memory_and_says_how_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genus.training.run.physical_memory", lambda: 10**9)
+    monkeypatch.setattr("genus.runs.run.physical_memory", lambda: 10**9)
     config = configure("vae", "digits", hidden=(10_000, 100_000))
     with pytest.raises(SettingsError, match=r"vae: .* takes 4\.0 GB or more, of 1\.0 GB allowed"):
         build(config, domains.Grid(1, (8, 8), 17), None)

@@ -10,10 +10,10 @@ import genus
 from genus.contract import Batch, Player
 from genus.errors import CheckpointError, SettingsError
 from genus.recipe import Recipe
+from genus.runs.config import read_config
+from genus.runs.run import build
 from genus.training import DivergenceError, configure
-from genus.training.config import read_config
 from genus.training.optimizer import learning_rate
-from genus.training.run import build
 from genus.training.session import Session, View
 
 SMALL = {"hidden": (16,), "latent_features": 2, "limit": 100, "batch_size": 16, "quiet": True}
@@ -67,7 +67,7 @@ def test_epochs_are_passes_over_the_training_split(tmp_path: Path) -> None:
 
 def test_each_epoch_shows_every_item_once() -> None:
     from genus.data import open_source
-    from genus.training.run import build
+    from genus.runs.run import build
     from genus.training.session import Session, View
 
     source = open_source("digits")
@@ -136,7 +136,7 @@ def test_learning_rate_warms_up_and_decays() -> None:
 def test_a_player_moves_only_its_own_parameters_and_takes_its_turns() -> None:
     """Two players with one shared loss: each must leave the other's parameters alone."""
     from genus.data import open_source
-    from genus.training.run import build
+    from genus.runs.run import build
     from genus.training.session import Session, View
 
     source = open_source("digits")

@@ -15,7 +15,7 @@ from runs import STEPS, command, files, finish, kill_again_and_again, reached, s
 
 import genus
 from genus.errors import SettingsError
-from genus.training import Run
+from genus.runs import Run
 from genus.training.divergence import check_parts
 from genus.training.parallel import Team
 

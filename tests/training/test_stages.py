@@ -11,11 +11,13 @@ from runs import command, files, finish, kill_again_and_again
 
 import genus
 from genus.contract import Likelihood
+from genus.data import open_source
 from genus.errors import CapabilityError, CheckpointError, GenusError, SettingsError
 from genus.models.two_stage import TwoStage
-from genus.training import Run, StagedConfig, configure, open_data, open_run, train
+from genus.runs import Run, StagedConfig, open_run
+from genus.runs.stages import StagedRun
+from genus.training import configure, train
 from genus.training.session import Session
-from genus.training.stages import StagedRun
 
 SMALL: dict[str, Any] = {"limit": 60, "vae.hidden": (8,), "vae.latent_features": 3, "vae.batch_size": 20,
                          "realnvp.batch_size": 20, "realnvp.hidden": 8, "checkpoint_seconds": 0}  # fmt: skip
@@ -46,7 +48,7 @@ def test_one_call_trains_both_and_gives_one_model(trained: Path) -> None:
     x = run.sample(10, condition=torch.arange(10), pixels="typical", temperature=0.5)
     run.domain.check(x)
     assert run.source.fingerprint == run.described.fingerprint
-    assert run.second.source.fingerprint == open_data(f"run:{trained}").fingerprint  # the codes of the first stage
+    assert run.second.source.fingerprint == open_source(f"run:{trained}").fingerprint  # the codes of the first stage
     assert run.training_seconds == run.first.training_seconds + run.second.training_seconds
     assert run.state["finished"]
 
@@ -112,7 +114,7 @@ def test_a_finished_run_can_be_the_first_stage_of_several(trained: Path, tmp_pat
     run = train(config, tmp_path / "maf", first=trained / "first", quiet=True)
     assert files(tmp_path / "maf" / "first") == files(trained / "first")
     assert run.second.state["step"] == 4  # type: ignore[attr-defined]  # the budget is the second stage's
-    assert run.second.source.fingerprint == open_data(f"run:{trained}").fingerprint  # type: ignore[attr-defined]
+    assert run.second.source.fingerprint == open_source(f"run:{trained}").fingerprint  # type: ignore[attr-defined]
     with pytest.raises(SettingsError, match="brings its settings"):
         configure("vae+maf", None, **given, **{"vae.hidden": (3,)})
     with pytest.raises(SettingsError, match="a run of vae on digits"):
@@ -161,7 +163,7 @@ def test_settings_go_by_the_names_of_the_stages() -> None:
 
 def test_pairs_that_do_not_fit_are_refused_before_training() -> None:
     for model, said in (
-        ("realnvp+vae", r"realnvp cannot be a first stage.*HasPosterior.*vae"),
+        ("realnvp+vae", r"realnvp cannot be the first stage of realnvp\+vae.*HasPosterior"),
         ("vae+wavenet", r"vae has vectors of 20 features for latents; wavenet models"),
         ("vae+maf+maf", r"FIRST\+SECOND; got 3 .*run:PATH"),
         ("vae+mfa", "Did you mean 'maf'"),

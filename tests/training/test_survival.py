@@ -16,10 +16,12 @@ from runs import command, files, finish, reached, start, wait_for
 import genus
 from genus.contract import Batch
 from genus.errors import CheckpointError, GenusError
+from genus.hardware import OutOfMemory
 from genus.models.flow.realnvp import RealNVP
 from genus.models.latent.vae import VAE
-from genus.training import DivergenceError, OutOfMemory, checkpoint
-from genus.training.records import Records
+from genus.runs import checkpoint
+from genus.runs.records import Records
+from genus.training import DivergenceError
 from genus.training.session import Session
 
 SMALL = {"hidden": (16,), "latent_features": 2, "limit": 100, "batch_size": 16, "clip_norm": None, "quiet": True}

@@ -25,9 +25,9 @@ import torch
 import genus
 from genus.domain import Domain, Grid, Label, Points, Vectors
 from genus.errors import CheckpointError, GenusError
-from genus.training import checkpoint
-from genus.training.config import configure
-from genus.training.run import build
+from genus.runs import checkpoint
+from genus.runs.config import configure
+from genus.runs.run import build
 
 
 def run_trial(name: str, folder: Path, count: int, seed: int = 0) -> dict[str, Any]:

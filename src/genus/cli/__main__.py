@@ -72,11 +72,22 @@ def main(arguments: list[str] | None = None) -> int:
     except (GenusError, ValueError, OSError) as error:
         if os.environ.get("GENUS_TRACEBACK"):
             raise
-        print(f"genus {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"genus {name}: {' '.join(str(error).split())}{able(error)}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print(f"genus {name}: interrupted.", file=sys.stderr)
         return 130
+
+
+def able(error: Exception) -> str:
+    """The models that have the role which an error misses, as a sentence; empty for other errors."""
+    role = getattr(error, "role", None)
+    if role is None:
+        return ""
+    from genus import registry
+
+    signed = [model for model in registry.names() if role in (c.__name__ for c in registry.get(model).__mro__)]
+    return f" Models that can: {', '.join(signed) or 'none'}."
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from genus.errors import SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genus.training import Run
+    from genus.runs import Run
 
 ABOUT = """What a group has and another has not, added to data: in the latents of a run.
 

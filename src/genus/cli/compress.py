@@ -17,7 +17,7 @@ from genus.errors import SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genus.training import Run
+    from genus.runs import Run
 
 DRAWS = 16  # of the ELBO, for each datum
 ABOUT = """Code data without loss, as short as the run's likelihood or bound says.
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     chosen = flags.parse(CompressFlags, arguments or ["--help"], "genus compress", ABOUT)
 
     from genus.compress import compress
-    from genus.training import open_run
+    from genus.runs import open_run
 
     run = open_run(chosen.run)
     with flags.warnings_told():

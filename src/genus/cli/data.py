@@ -52,12 +52,11 @@ def _list() -> int:
 
 
 def _show(name: str, out: Path | None, options: dict[str, Any]) -> int:
+    from genus.api import open_source
     from genus.data import data_options, describe, preview
     from genus.domain import Pyramid
-    from genus.training import open_data
-    from genus.training.codes import PREFIX
 
-    source = open_data(name, data_options(**options))
+    source = open_source(name, data_options(**options))
     console = Console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for key, value in describe(source).items():
@@ -65,7 +64,7 @@ def _show(name: str, out: Path | None, options: dict[str, Any]) -> int:
     console.print(table)
     if isinstance(source.domain, Pyramid):  # has no picture
         return 0
-    path = out or Path("runs") / f"{Path(name.removeprefix(PREFIX)).stem}.png"
+    path = out or Path("runs") / f"{Path(name.removeprefix('run:')).stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     preview(source).save(path)
     console.print(f"\npreview: {path}", highlight=False)

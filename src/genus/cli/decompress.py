@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     from genus.compress import decompress
     from genus.compress.archive import read
     from genus.compress.items import write_items
-    from genus.training import open_run
+    from genus.runs import open_run
 
     run = open_run(chosen.run)
     ending = ".npy" if run.condition is None else ".npz"

@@ -16,7 +16,7 @@ from genus.errors import SettingsError
 if TYPE_CHECKING:
     from genus.contract import Split
     from genus.evaluate.diagnose import Diagnosis
-    from genus.training import Run
+    from genus.runs import Run
 
 DENSITIES = 64  # items whose density is estimated along the flow, which takes some 160 network calls each
 

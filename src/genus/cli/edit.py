@@ -13,7 +13,7 @@ from genus.errors import SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genus.training import Run
+    from genus.runs import Run
 
 ABOUT = """Real data, changed: moved along named directions in the latents of a run, or completed from a part.
 

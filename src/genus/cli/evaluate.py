@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from genus.domain import Domain
     from genus.evaluate.features import Features
     from genus.evaluate.score import Scorecard
-    from genus.training import Run
+    from genus.runs import Run
 
 ABOUT = """Score a run on held-out data, or any folder of samples against real data.
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.domain import Domain
-    from genus.training import Run
+    from genus.runs import Run
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     chosen = flags.parse(ExportFlags, arguments or ["--help"], "genus export", ABOUT)
 
     from genus.exchange import diffusers
-    from genus.training import open_run
+    from genus.runs import open_run
 
     run = open_run(chosen.run)
     out = chosen.out or run.path / "export" / chosen.to

@@ -19,7 +19,7 @@ from genus.errors import SettingsError
 from genus.settings import schema
 
 if TYPE_CHECKING:
-    from genus.training import Run
+    from genus.runs import Run
 
 
 def optional(name: str, doc: str, fields: dict[str, FieldInfo], defaults: dict[str, Any], prefix: str = "") -> type:
@@ -60,8 +60,8 @@ def with_sample_options(basic: type, model: type) -> type:
 
 def opened(folder: str | Path) -> "Run":
     """The run of a folder, its model on the GPU if there is one. Raises `CheckpointError`, as `open_run` does."""
-    from genus.training import open_run
-    from genus.training.hardware import best_device
+    from genus.hardware import best_device
+    from genus.runs import open_run
 
     return open_run(folder, best_device())
 

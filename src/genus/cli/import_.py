@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
     from genus.data import data_options, open_source
     from genus.domain import Label
     from genus.exchange import diffusers
+    from genus.runs.config import RunConfig
     from genus.training import configure
-    from genus.training.config import RunConfig
     from genus.training.loop import adopt
 
     domain, classes, settings = diffusers.settings_of(chosen.folder)

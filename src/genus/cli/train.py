@@ -111,8 +111,8 @@ def _settings_of_two(model: str, arguments: list[str]) -> tuple[StagedFlags, dic
     """The same of FIRST+SECOND: each stage's settings, recipe and budget under its name."""
     from genus.data import DataOptions
     from genus.recipe import Recipe
+    from genus.runs.config import RunConfig
     from genus.settings import schema
-    from genus.training.config import RunConfig
     from genus.training.stages import BUDGETS, prefixes, stages_of
 
     names = stages_of(model)

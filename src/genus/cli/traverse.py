@@ -12,7 +12,7 @@ from genus.errors import SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genus.training import Run
+    from genus.runs import Run
 
 ABOUT = """Pictures along directions in the latents of a run, or on the plane of two of them.
 

@@ -21,7 +21,7 @@ from genus.compress.container import MOST_BYTES, Archive, Header, pack, unpack
 from genus.contract import GenerativeModel, HasConditionals, HasPosterior, name_of, require
 from genus.domain import Label
 from genus.errors import CapabilityError, CheckpointError, DataFormatError, SettingsError
-from genus.training import Run
+from genus.runs import Run
 
 
 def compress(run: Run, x: Tensor, condition: Tensor | None = None, *, block: int | None = None) -> bytes:

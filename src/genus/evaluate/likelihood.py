@@ -7,9 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from genus.contract import GenerativeModel, HasLogProb, Likelihood, Split, name_of, refuse, require
+from genus.contract import GenerativeModel, HasLogProb, Likelihood, Split, name_of, refusal, require
 from genus.domain import Domain
-from genus.errors import CapabilityError
 from genus.evaluate._items import choose
 from genus.evaluate.score import Score
 from genus.prob import noise
@@ -96,7 +95,7 @@ def negative_log_prob(
     function of the seed and the batch alone."""
     require(model, HasLogProb, "give a likelihood")
     if model.likelihood is Likelihood.NONE:
-        raise CapabilityError(refuse(type(model), "HasLogProb", "give a likelihood"))
+        raise refusal(type(model), "HasLogProb", "give a likelihood")
     if not len(split):
         raise ValueError("the split to score has no items.")
     values = []

@@ -23,8 +23,8 @@ from genus.report.noise import film_of
 from genus.report.pictures import sheet
 from genus.report.run import RunReport, run_page
 from genus.report.sound import wav
-from genus.training import Run
-from genus.training.documents import read_document
+from genus.runs import Run
+from genus.runs.documents import read_document
 
 SHOWN, DOTS = 40, 500  # items of a sheet; rows of a table, which are dots
 SAMPLERS = "samplers.json"  # in a run folder: curves of `genus diagnose`

@@ -15,10 +15,6 @@ class DivergenceError(GenusError, ArithmeticError):
     """A number became NaN or infinite; training stopped and the last good checkpoint is kept."""
 
 
-class OutOfMemory(GenusError, MemoryError):
-    """The batch does not fit into memory; no step was half applied, the last checkpoint is kept."""
-
-
 def origin(model: nn.Module, batch: Batch, terms: Losses, before: Tensor | None) -> str:
     """Where a loss that is not finite comes from: the data, the weights, or a term of the loss.
 
@@ -45,11 +41,6 @@ def first_nonfinite(tensors: Mapping[str, Tensor]) -> str | None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             return name
     return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or Python means that memory is used up."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def smaller_parts(batch_size: int, processes: int, accumulate: int) -> str:

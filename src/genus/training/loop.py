@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,18 +11,17 @@ from typing import Any
 
 import torch
 
-from genus import registry
+from genus import hardware, registry
 from genus.contract import FitsInClosedForm, GenerativeModel, Split
 from genus.data import Source
 from genus.errors import CheckpointError, SettingsError, brief
-from genus.training import checkpoint, hardware, lock
-from genus.training.codes import PREFIX, open_data
-from genus.training.config import RunConfig
-from genus.training.documents import read_document
-from genus.training.environment import environment, note
+from genus.runs import checkpoint, lock
+from genus.runs.config import RunConfig
+from genus.runs.documents import read_document, write_document
+from genus.runs.environment import environment, note
+from genus.runs.run import Run, build, open_data
 from genus.training.parallel import Team
 from genus.training.progress import Display, display
-from genus.training.run import Run, build
 from genus.training.session import Session, View
 from genus.training.signals import asked_to_stop
 from genus.training.sitting import sit
@@ -42,7 +40,7 @@ def train(config: RunConfig, out: str | Path | None = None, *, quiet: bool = Fal
     """
     team = Team()
     folder = Path(out) if out is not None else default_folder(config.model, config.data, config.short_hash())
-    source = open_data(config.data, config.data_options, folder)
+    source = open_data(config, folder)
     with ExitStack() as stack:
 
         def claim() -> None:
@@ -70,7 +68,7 @@ def adopt(config: RunConfig, out: str | Path | None, weigh: Callable[[Generative
     same configuration goes on from them. Raises `CheckpointError` as `train` does.
     """
     folder = Path(out) if out is not None else default_folder(config.model, config.data, config.short_hash())
-    source = open_data(config.data, config.data_options, folder)
+    source = open_data(config, folder)
     condition = source.condition if config.conditional else None
     model = build(config, source.domain, condition)
     weigh(model)
@@ -88,7 +86,7 @@ def adopt(config: RunConfig, out: str | Path | None, weigh: Callable[[Generative
 
 def default_folder(model: str, data: str, digest: str) -> Path:
     """Where a run goes when no folder is named."""
-    return Path("runs") / f"{model}-{Path(data.removeprefix(PREFIX)).stem or 'data'}-{digest}"
+    return Path("runs") / f"{model}-{Path(data.removeprefix('run:')).stem or 'data'}-{digest}"
 
 
 def _claim(folder: Path, config: RunConfig, source: Source) -> None:
@@ -105,8 +103,8 @@ def _claim(folder: Path, config: RunConfig, source: Source) -> None:
     if not file.exists():
         if any(path.name not in lock.FILES for path in folder.iterdir()):
             raise CheckpointError(f"{folder}: not empty and not a run folder; give another --out.")
-        write_json(folder / "data.json", described)
-        write_json(file, config.model_dump(mode="json"))
+        write_document(folder / "data.json", described)
+        write_document(file, config.model_dump(mode="json"))
         return
     run = Run(folder)
     difference = run.config.difference(config)
@@ -160,7 +158,7 @@ def _planned_steps(config: RunConfig, folder: Path, make: Callable[[int], Sessio
         planned = team.lead(lambda: _plan(file))
         if planned is None:
             planned = make(10**9).steps_within(config.minutes * 60)
-            team.lead(lambda: write_json(file, {"minutes": config.minutes, "steps": planned}))
+            team.lead(lambda: write_document(file, {"minutes": config.minutes, "steps": planned}))
         return planned
     if config.epochs is not None:
         trial = make(1)
@@ -189,12 +187,3 @@ def _fit(model: GenerativeModel, split: Split, folder: Path, warn: Callable[[str
         timing.write(json.dumps({"step": 1, "seconds": time.monotonic() - began, "data": len(split)}) + "\n")
     state: dict[str, Any] = {"steps": 1, "best_step": 1, "best": None, "finished": True, "sums": {}, "counted": 0}
     checkpoint.save(folder / "checkpoints", 1, {"model": model.state_dict()}, state)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    temporary = path.with_suffix(f".tmp-{os.getpid()}")
-    temporary.unlink(missing_ok=True)  # never write through what somebody put there
-    with temporary.open("x", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-    temporary.replace(path)

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from genus.errors import GenusError, SettingsError
-from genus.training.hardware import best_device
+from genus.hardware import best_device
 
 T = TypeVar("T")
 

@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genus import hardware
 from genus.contract import Batch, GenerativeModel, Losses, Player, Split, batches
+from genus.hardware import OutOfMemory, is_out_of_memory
 from genus.prob import noise
-from genus.training import checkpoint, hardware
-from genus.training.config import RunConfig
+from genus.runs import checkpoint
+from genus.runs.config import RunConfig
 from genus.training.divergence import (
     DivergenceError,
-    OutOfMemory,
     check_parts,
     first_nonfinite,
-    is_out_of_memory,
     items,
     origin,
     smaller_parts,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from genus.errors import CheckpointError, SettingsError
-from genus.training.checkpoint import SaveError
-from genus.training.config import RunConfig
+from genus.runs.checkpoint import SaveError
+from genus.runs.config import RunConfig
+from genus.runs.records import Records
 from genus.training.divergence import DivergenceError
 from genus.training.progress import Display
-from genus.training.records import Records
 from genus.training.session import Session
 from genus.training.signals import Interrupted
 from genus.training.watch import Watch

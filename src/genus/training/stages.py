@@ -1,36 +1,30 @@
-"""Two models in one run folder: FIRST of the data, then SECOND of its codes (`genus.models.two_stage`).
+"""Two models in one run folder, trained one after the other (`genus.runs.stages`).
 
-``RUN/first`` and ``RUN/second`` are ordinary run folders, each of which resumes exactly by itself; the
-second's data are named ``stage:first``, so the whole may be moved. ``RUN/config.json`` holds both
-configurations. `configure`, `train` and `open_run` take one model or two, written FIRST+SECOND.
+`configure` and `train` take one model or two, written FIRST+SECOND.
 """
 
-import hashlib
 import os
 import shutil
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from functools import cached_property
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from genus import registry
-from genus.contract import FitsInClosedForm, GenerativeModel, HasPosterior, refuse
-from genus.data import DataOptions, Source
+from genus.contract import FitsInClosedForm, HasPosterior
+from genus.data import DataOptions, open_source
 from genus.domain import Domain
 from genus.errors import CapabilityError, CheckpointError, SettingsError
-from genus.models.two_stage import TwoStage, with_options_of
-from genus.settings import explain
-from genus.training import checkpoint, config, lock, loop
-from genus.training.codes import FIRST_STAGE, PREFIX, codes_of, identity, open_data
-from genus.training.config import RunConfig
-from genus.training.documents import read_document, refuse_link
+from genus.models.two_stage import TwoStage
+from genus.runs import checkpoint, config, lock
+from genus.runs.codes import codes_of, identity
+from genus.runs.config import RunConfig
+from genus.runs.documents import refuse_link, write_document
+from genus.runs.run import FIRST_STAGE, Run, build
+from genus.runs.stages import StagedConfig, StagedRun, open_run, prefixes, stages_of
+from genus.training import loop
 from genus.training.parallel import Team
-from genus.training.run import Description, Run, build
 
 SHARE = 0.5  # of the budget that the first stage gets
 BUDGETS = ("steps", "epochs", "minutes")
@@ -40,202 +34,8 @@ EACH = {*BUDGETS, "recipe", "seed", "compile", "checkpoint_seconds", "tensorboar
 """What may be given for both."""
 
 
-class StagedConfig(BaseModel):
-    """Two configurations, the second of the first's codes. ``config.json`` of a run of two stages."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str
-    """FIRST+SECOND."""
-    first: RunConfig
-    second: RunConfig
-
-    @property
-    def data(self) -> str:
-        """The data of the first stage."""
-        return self.first.data
-
-    @property
-    def data_options(self) -> DataOptions:
-        """How they are read."""
-        return self.first.data_options
-
-    @property
-    def conditional(self) -> bool:
-        """Whether the second stage is given the label."""
-        return self.second.conditional
-
-    @property
-    def seed(self) -> int:
-        """The second stage's."""
-        return self.second.seed
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The models' settings, stage by stage."""
-        return {"first": self.first.settings, "second": self.second.settings}
-
-    def short_hash(self) -> str:
-        """As `RunConfig.short_hash`, of both."""
-        both = self.first.short_hash() + self.second.short_hash()
-        return hashlib.sha256(both.encode()).hexdigest()[:8]
-
-    def difference(self, other: "StagedConfig") -> list[str]:
-        """As `RunConfig.difference`, of both, with the stages' names."""
-        pairs = {"first": (self.first, other.first), "second": (self.second, other.second)}
-        return [f"{stage} {told}" for stage, (mine, theirs) in pairs.items() for told in mine.difference(theirs)]
-
-
-# --- the run ----------------------------------------------------------------------------
-
-
-class StagedRun(Run):
-    """A run folder with the run of a first stage and that of a second of its codes: one model, `TwoStage`."""
-
-    config: StagedConfig  # type: ignore[assignment]
-
-    def __init__(self, path: str | Path, device: torch.device | str = "cpu"):
-        self.path, self.device = Path(path), torch.device(device)
-        self.config = _read(self.path / "config.json")
-
-    def _stage(self, name: str, told: RunConfig) -> Run:
-        refuse_link(self.path / name)
-        if not (self.path / name / "config.json").exists():
-            raise CheckpointError(f"{self.path}: the {name} stage is not there yet; the command that began it goes on.")
-        run = Run(self.path / name)
-        difference = told.difference(run.config)
-        if difference:
-            raise CheckpointError(
-                f"{self.path}: {name} is another run than config.json says ({'; '.join(difference)})."
-            )
-        return run
-
-    @cached_property
-    def first(self) -> Run:
-        """The first stage's run."""
-        return self._stage("first", self.config.first)
-
-    @cached_property
-    def second(self) -> Run:
-        """The second stage's run."""
-        return self._stage("second", self.config.second)
-
-    @property
-    def described(self) -> Description:
-        """What the first stage was trained on."""
-        return self.first.described
-
-    @property
-    def source(self) -> Source:
-        """The data of the first stage."""
-        return self.first.source
-
-    @property
-    def checkpoints(self) -> Path:
-        """The second stage's, which is trained last."""
-        return self.second.checkpoints
-
-    @property
-    def checkpoint(self) -> Path:
-        """The second stage's newest."""
-        return self.second.checkpoint
-
-    @property
-    def model_class(self) -> type[GenerativeModel]:
-        """`TwoStage`, with the options of the second stage's samples."""
-        return with_options_of(self.second.model_class)
-
-    @cached_property
-    def model(self) -> GenerativeModel:
-        """Both stages as one model, in evaluation mode."""
-        first, second = self.first.model, self.second.model
-        try:
-            joined = TwoStage(first, second)
-        except ValueError as error:
-            raise CheckpointError(f"{self.path}: the stages do not fit each other: {error}") from None
-        return joined.to(self.device).requires_grad_(False).eval()
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """The second stage's; the first's before there is one."""
-        return self.second.state if (self.path / "second" / "config.json").exists() else self.first.state
-
-    @property
-    def metrics(self) -> list[dict[str, Any]]:
-        """The first stage's records, their terms under its name, and after its last step the second's."""
-        prefix = prefixes(*stages_of(self.config.model))[0]
-        first = [{_under(prefix, key): value for key, value in record.items()} for record in self.first.metrics]
-        last = max((record["step"] for record in first), default=0)
-        return first + [{**record, "step": last + record["step"]} for record in self.second.metrics]
-
-    @property
-    def training_seconds(self) -> float:
-        """Wall-clock seconds of both stages."""
-        return self.first.training_seconds + self.second.training_seconds
-
-
-def _under(prefix: str, key: str) -> str:
-    """``train/loss`` as ``train/vae/loss``."""
-    split, slash, term = key.partition("/")
-    return f"{split}/{prefix}/{term}" if slash else key
-
-
-def open_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
-    """Open a run folder, of one stage or of two. Raises `CheckpointError` if it is none or is damaged.
-
-    device: where its model is put.
-    """
-    file = Path(path) / "config.json"
-    with suppress(FileNotFoundError):  # Run says what is missing
-        if "first" in read_document(file):
-            return StagedRun(path, device)
-    return Run(path, device)
-
-
-def _read(file: Path) -> StagedConfig:
-    """Read and check the ``config.json`` of two stages."""
-    try:
-        read = StagedConfig.model_validate(read_document(file))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: no such file; a run folder holds a config.json.") from None
-    except ValidationError as error:
-        raise CheckpointError(f"{file}: {explain(error, StagedConfig)}") from None
-    first, second = (config.checked(stage, file) for stage in (read.first, read.second))
-    if read.model != f"{first.model}+{second.model}" or second.data != FIRST_STAGE:
-        raise CheckpointError(
-            f"{file}: expected the model {first.model}+{second.model} and {FIRST_STAGE!r} for the second stage's data; "
-            f"got {read.model[:80]!r} and {second.data[:80]!r}."
-        )
-    return read.model_copy(update={"first": first, "second": second})
-
-
-# --- its configuration ------------------------------------------------------------------
-
-
-def stages_of(model: str) -> tuple[str, str]:
-    """The two models of ``FIRST+SECOND``; raises where there are others than two, or unknown ones."""
-    names = model.split("+")
-    if len(names) != 2:
-        raise SettingsError(
-            f"expected one model, or two stages FIRST+SECOND; got {len(names)} in {model!r}. More are trained one "
-            f"after the other: the codes of a run are data, --data {PREFIX}PATH."
-        )
-    first, second = names
-    for name in names:
-        registry.check(name)
-    if not issubclass(registry.get(first), HasPosterior):
-        told = refuse(registry.get(first), "HasPosterior", "be a first stage")
-        raise CapabilityError(f"{model}: {told}")
-    return first, second
-
-
-def prefixes(first: str, second: str) -> tuple[str, str]:
-    """What a setting of each stage is called by: the model's name; first and second where both are one model."""
-    return (first, second) if first != second else ("first", "second")
-
-
 def configure(model: str, data: str | None, **given: Any) -> RunConfig | StagedConfig:
-    """As `genus.training.config.configure`; and for two stages FIRST+SECOND.
+    """As `genus.runs.config.configure`; and for two stages FIRST+SECOND.
 
     For two stages, steps, epochs or minutes are those of both, of which the first gets ``share``
     (a half); settings of a stage, fields of its recipe and budgets of its own have its name before
@@ -278,7 +78,7 @@ def _configure(
         if data is None:
             raise SettingsError(f"{model}: say what to train on with data.")
         one = config.configure(names[0], data, **{**shared, **reading, **budgets[0], **own[0]})
-        source = open_data(data, one.data_options)
+        source = open_source(data, one.data_options)
         coder, condition = build(one, source.domain, None), source.condition
     assert isinstance(coder, HasPosterior)
     if conditional and condition is None:
@@ -352,9 +152,6 @@ def _budgets(
     return first, second
 
 
-# --- training it ------------------------------------------------------------------------
-
-
 def train(
     given: RunConfig | StagedConfig,
     out: str | Path | None = None,
@@ -405,7 +202,7 @@ def _claim(folder: Path, given: StagedConfig) -> None:
     if not file.exists():
         if any(path.name not in lock.FILES for path in folder.iterdir()):
             raise CheckpointError(f"{folder}: not empty and not a run folder; give another --out.")
-        loop.write_json(file, given.model_dump(mode="json"))
+        write_document(file, given.model_dump(mode="json"))
         return
     run = open_run(folder)
     difference = run.config.difference(given) if isinstance(run, StagedRun) else [f"of {run.config.model}"]

@@ -14,13 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from genus import __version__, registry
 from genus.contract import GenerativeModel, name_of
-from genus.data import DataOptions, data_options
+from genus.data import DataOptions, data_options, open_source
 from genus.domain import Domain, Grid
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.recipe import Recipe
 from genus.settings import explain, schema, validate
-from genus.training.codes import open_data
-from genus.training.documents import read_document
+from genus.runs.documents import read_document
 
 INCIDENTAL = {"genus", "checkpoint_seconds", "tensorboard", "workers", "accumulate"}
 """Fields that do not change what a run computes (``accumulate``: but for rounding)."""
@@ -105,7 +104,7 @@ def configure(
         raise SettingsError(f"{model}: unknown setting {min(unknown)!r}; expected one of {known}.")
     settings, training, reading = ({k: v for k, v in overrides.items() if k in home} for home in homes)
     options = data_options(**reading)
-    recipe = _recipe_name(cls, recipe, lambda: domain or open_data(data, options).domain)
+    recipe = _recipe_name(cls, recipe, lambda: domain or open_source(data, options).domain)
     chosen = cls.recipes[recipe]
     settings = validate(cls, {**chosen.settings, **settings}, f"settings of {model}")
     try:

@@ -28,8 +28,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from genus.errors import CheckpointError, brief
-from genus.training.allowance import physical_memory, size
-from genus.training.documents import number, open_plain, read_document, refuse_link
+from genus.runs.allowance import physical_memory, size
+from genus.runs.documents import number, open_plain, read_document, refuse_link
 
 MANIFEST = "manifest.json"
 REQUIRED = ("model.safetensors", "state.json")

@@ -20,65 +20,45 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import safetensors
 import torch
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
-from genus.contract import HasPosterior, Posterior, batches, refuse
-from genus.data import DataOptions, Source, TensorSplit, open_source
-from genus.data.source import annotate, as_asked
+from genus.contract import HasPosterior, Posterior, batches, refusal
+from genus.data import DataOptions, Source, TensorSplit
+from genus.data.source import annotate
 from genus.domain import Domain
 from genus.errors import CapabilityError, CheckpointError, SettingsError
 from genus.prob import noise
 from genus.prob.posterior import Certain, DiagonalNormal
-from genus.training import checkpoint
-from genus.training.documents import read_document, refuse_link
-from genus.training.hardware import best_device
+from genus.runs import checkpoint
+from genus.runs.documents import read_document
+from genus.runs.run import Run
+from genus.runs.stages import StagedRun, open_run
+from genus.hardware import best_device
 
-if TYPE_CHECKING:
-    from genus.training.run import Run
-
-PREFIX = "run:"
-FIRST_STAGE = "stage:first"
-"""How the second stage of a run names its data: the codes of the folder ``first`` beside its own."""
 AT_ONCE = 256  # data that are encoded together
 
 _OPENING: ContextVar[tuple[Path, ...]] = ContextVar("runs whose codes are being opened", default=())
 
 
-def open_data(name: str, options: DataOptions | None = None, beside: Path | None = None) -> Source:
-    """Open the codes of a run (``run:PATH``), or whatever `genus.data.open_source` opens.
-
-    beside: the run folder of a second stage, for which alone ``stage:first`` means something.
-    """
-    options = options or DataOptions()
-    if name == FIRST_STAGE:
-        if beside is None:
-            raise SettingsError(f"{name!r} is the data of a second stage; name the codes of a run as run:PATH.")
-        path = Path(os.path.abspath(beside)).parent / "first"
-        refuse_link(path)
-    elif name.startswith(PREFIX):
-        path = Path(name.removeprefix(PREFIX)).expanduser()
-    else:
-        return open_source(name, options)
+def open_codes(path: str, options: DataOptions) -> Source:
+    """What ``run:PATH`` names; of the options only a limit fits codes."""
     for option, value in options:
         if value not in (None, False) and option != "limit":
-            raise SettingsError(f"{name}: the option {option!r} does not fit codes; the one that does is limit.")
-    return as_asked(codes_of(path), options)
+            raise SettingsError(f"run:{path}: the option {option!r} does not fit codes; the one that does is limit.")
+    return codes_of(Path(path).expanduser())
 
 
 def codes_of(path: Path) -> Source:
     """The codes of the run in a folder (of its first stage, where it has two) as a source."""
-    from genus.training.stages import StagedRun, open_run  # which train on codes
-
     run = open_run(path)
     run = run.first if isinstance(run, StagedRun) else run
     cls = run.model_class
     if not issubclass(cls, HasPosterior):
-        raise CapabilityError(f"{path}: {refuse(cls, 'HasPosterior', 'turn data into codes')}")
+        raise refusal(cls, "HasPosterior", f"turn the data of {path} into codes")
     with _opening(run.path):
         source = run.source
     model = run.model
@@ -105,7 +85,7 @@ def codes_of(path: Path) -> Source:
     )
 
 
-def identity(run: "Run") -> str:
+def identity(run: Run) -> str:
     """What codes depend on: 16 hexadecimal digits of a SHA-256 over the weights, the model and its data."""
     weights = read_document(run.checkpoint / checkpoint.MANIFEST)[f"{run.weights}.safetensors"]
     described = [weights, run.config.model, run.config.settings, run.config.conditional, run.described.fingerprint]
@@ -128,7 +108,7 @@ def _opening(path: Path) -> Iterator[None]:
 # --- writing ----------------------------------------------------------------------------
 
 
-def _freeze(run: "Run", source: Source, file: Path) -> None:
+def _freeze(run: Run, source: Source, file: Path) -> None:
     """Encode the splits and write them, unless somebody else was faster: then theirs count."""
     tensors = {name: _encoded(run, split, name).contiguous() for name, split in source.splits.items()}
     temporary = run.path / f".tmp-codes-{os.getpid()}@{checkpoint.HERE}"
@@ -156,7 +136,7 @@ def _freeze(run: "Run", source: Source, file: Path) -> None:
 
 
 @torch.no_grad()
-def _encoded(run: "Run", split: TensorSplit, name: str) -> Tensor:
+def _encoded(run: Run, split: TensorSplit, name: str) -> Tensor:
     model, generator = run.model.to(best_device()), noise.stream("codes", name)
     assert isinstance(model, HasPosterior)
     domain, rows = model.latent_domain, []

@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from genus.training.documents import read_jsonl
+from genus.runs.documents import read_jsonl
 
 
 class Records:

@@ -11,7 +11,7 @@ import numpy
 import torch
 
 import genus
-from genus.training.documents import read_jsonl
+from genus.runs.documents import read_jsonl
 
 
 def environment(device: torch.device, processes: int, accumulate: int) -> dict[str, Any]:

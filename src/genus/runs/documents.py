@@ -166,3 +166,12 @@ def _count(content: Any) -> int:
         if not level:
             return count
     raise RecursionError
+
+
+def write_document(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    temporary = path.with_suffix(f".tmp-{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # never write through what somebody put there
+    with temporary.open("x", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+    temporary.replace(path)

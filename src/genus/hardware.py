@@ -1,4 +1,4 @@
-"""What the processor gives: device, precision, allocator."""
+"""What the machine gives: device, precision, memory."""
 
 import ctypes
 import sys
@@ -6,6 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from genus.errors import GenusError
+
+
+class OutOfMemory(GenusError, MemoryError):
+    """The batch does not fit into memory; no step was half applied, the last checkpoint is kept."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python means that memory is used up."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def best_device() -> torch.device:

@@ -1,5 +1,6 @@
 """A run: a folder with a configuration, metrics, checkpoints, samples and a report."""
 
+import os
 import warnings
 from functools import cached_property
 from pathlib import Path
@@ -12,17 +13,20 @@ from torch import Tensor
 from genus import domain as domains
 from genus import registry
 from genus.contract import GenerativeModel
-from genus.data import Source
+from genus.data import Source, open_source
 from genus.domain import Domain, Grid
 from genus.errors import CheckpointError, SettingsError, brief
+from genus.hardware import OutOfMemory, is_out_of_memory
 from genus.prob import noise
 from genus.settings import explain
-from genus.training import checkpoint
-from genus.training.allowance import Allowance, AllowanceError, for_weights, physical_memory
-from genus.training.codes import open_data
-from genus.training.config import RunConfig, read_config
-from genus.training.divergence import OutOfMemory, is_out_of_memory
-from genus.training.documents import read_document, read_jsonl
+from genus.runs import checkpoint
+from genus.runs.allowance import Allowance, AllowanceError, for_weights, physical_memory
+from genus.runs.config import RunConfig, read_config
+from genus.runs.documents import read_document, read_jsonl, refuse_link
+
+
+FIRST_STAGE = "stage:first"
+"""How the second stage of a run names its data: the codes of the folder ``first`` beside its own."""
 
 
 class Description(BaseModel):
@@ -90,7 +94,7 @@ class Run:
     @cached_property
     def source(self) -> Source:
         """The data that the run was trained on, opened again."""
-        source = open_data(self.config.data, self.config.data_options, self.path)
+        source = open_data(self.config, self.path)
         if source.fingerprint != self.described.fingerprint:
             raise CheckpointError(
                 f"{self.path}: trained on {brief(self.described.name)} with fingerprint "
@@ -175,6 +179,16 @@ class Run:
                     raise
                 size = f"{count} samples of {brief(str(self.domain))[1:-1]}"
                 raise OutOfMemory(f"{self.path}: {size} do not fit into memory; ask for fewer at a time.") from None
+
+
+def open_data(config: RunConfig, folder: Path) -> Source:
+    """The data of a configuration; ``stage:first`` means something in a run's folder alone."""
+    name = config.data
+    if name == FIRST_STAGE:
+        first = Path(os.path.abspath(folder)).parent / "first"
+        refuse_link(first)
+        name = f"run:{first}"
+    return open_source(name, config.data_options)
 
 
 def build(
