@@ -4,7 +4,7 @@ All are fitted to the 60,000 digits for training and scored on the 10,000 for te
 of the digits themselves: bits/dim with uniform dequantization, sigma^2 of (x + u) / 256. The second is of
 one draw of (x + u) / 256, the same for all three, in nats of its density. scikit-learn divides the
 covariance by N - 1, which is undone. The linear VAE (no hidden layers, one scale for all pixels) is the
-same family of laws with another way to find the maximum: its bound on the training digits may come near
+same family of distributions with another way to find the maximum: its bound on the training digits may come near
 the exact likelihood of ppca, but not above it.
 
     python benchmarks/ppca.py [--latents 50 200] [--linear 50] [--steps 4000] [--threads 2]

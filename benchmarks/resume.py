@@ -23,7 +23,7 @@ from runs import SETTINGS, command, files, finish, kill_again_and_again
 from test_processes import losses
 
 import genus
-from genus.training import session, sitting
+from genus.training import recorder, session
 
 DEMO = ("nade", "vae", "realnvp", "ddpm", "dcgan")
 
@@ -146,9 +146,9 @@ def price(minutes: float = 0.35) -> None:
 
         setattr(owner, name, measured)
 
-    timed(sitting.Keeper, "save", "checkpoints")
-    timed(sitting.Watch, "look", "warnings")
-    timed(sitting.Keeper, "write", "records")
+    timed(recorder.Recorder, "save", "checkpoints")
+    timed(recorder.Watch, "look", "warnings")
+    timed(recorder.Recorder, "write", "records")
     timed(session.Session, "validate", "validation")
     shares = []
     for model in DEMO:

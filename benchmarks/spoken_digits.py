@@ -2,8 +2,9 @@
 
 Takes a finished two-stage run on labelled recordings (``genus train vqvae+wavenet --data fsdd --whole --length 4096
 --conditional``) and prints how often a classifier, trained on the training split, is right: on real test recordings, on
-the first stage's reconstructions of them, and on samples of each label. Entries are drawn from the decoder's law, or
-each is the most typical one. The samples are written beside the table as WAV files and one spectrogram.
+the first stage's reconstructions of them, and on samples of each label. Entries are drawn from the decoder's
+distribution, or each is the most typical one. The samples are written beside the table as WAV files and one
+spectrogram.
 
     python benchmarks/spoken_digits.py RUN [--count 500] [--out FOLDER]
 """
@@ -56,7 +57,7 @@ def main() -> int:
     z = torch.cat(
         [model.encode(part, condition=given) for part, given in zip(x.split(50), label.split(50), strict=True)]
     )
-    told = model.draw_prior(len(asked), asked if model.condition else None, noise.stream("spoken"))
+    told = model.sample_prior(len(asked), asked if model.condition else None, noise.stream("spoken"))
 
     def sound(z: Tensor, given: Tensor, typical: bool) -> Tensor:
         parts = zip(z.split(50), given.split(50), strict=True)

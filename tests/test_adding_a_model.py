@@ -50,7 +50,7 @@ def test_the_registry_and_the_api_know_it(copy: Path) -> None:
 def test_it_passes_every_check(copy: Path) -> None:
     said = python(copy, "-m", "genus", "verify", "factorized")
     assert "all checks passed" in said
-    assert "total_mass" in said and "condition_changes_the_law" in said
+    assert "total_mass" in said and "condition_changes_the_distribution" in said
 
 
 def test_the_command_line_lists_it_and_explains_its_settings(copy: Path) -> None:

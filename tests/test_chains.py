@@ -66,13 +66,15 @@ def test_reducible_chains_are_flagged() -> None:
     assert not TRAPS.irreducible and TRAPS.aperiodic
     assert TRAPS.classes == ((0,), (1,), (2,)) and TRAPS.closed == ((1,), (2,))
     for ask in (lambda: TRAPS.stationary, lambda: TRAPS.limit, lambda: TRAPS.mixing_time, lambda: TRAPS.reversible):
-        with pytest.raises(ValueError, match="no unique stationary law: the chain is reducible, 2 sets of states"):
+        with pytest.raises(
+            ValueError, match="no unique stationary distribution: the chain is reducible, 2 sets of states"
+        ):
             ask()
     torch.testing.assert_close(TRAPS.after([1, 0, 0], 60), torch.tensor([0, 0.5, 0.5], dtype=torch.float64))
 
 
 def test_a_transient_state_is_left_for_good() -> None:
-    """Reducible, yet with one closed class: law, limit and mixing time exist."""
+    """Reducible, yet with one closed class: distribution, limit and mixing time exist."""
     chain = MarkovChain([[0.9, 0.1, 0], [0, 0.7, 0.3], [0, 0.25, 0.75]])
     assert not chain.irreducible and chain.closed == ((1, 2),)
     torch.testing.assert_close(chain.limit, torch.tensor([0, 5 / 11, 6 / 11], dtype=torch.float64))
@@ -114,15 +116,15 @@ def test_classes_and_periods_are_those_of_the_powers(chain: MarkovChain) -> None
 @settings(max_examples=150, deadline=None)
 def test_the_stationary_law_is_the_average_of_the_powers(chain: MarkovChain) -> None:
     if len(chain.closed) > 1:
-        with pytest.raises(ValueError, match="no unique stationary law"):
+        with pytest.raises(ValueError, match="no unique stationary distribution"):
             chain.stationary  # noqa: B018
         return
-    law = chain.stationary
-    torch.testing.assert_close(law @ chain.matrix, law, rtol=0, atol=1e-14)
-    assert law.min() >= 0 and abs(law.sum().item() - 1) < 1e-14
-    lazy = MarkovChain((chain.matrix + torch.eye(len(chain))) / 2)  # the same law, always aperiodic
-    torch.testing.assert_close(lazy.steps(2**20), law.expand(len(chain), -1), rtol=0, atol=1e-9)
-    flow = law.unsqueeze(1) * chain.matrix
+    distribution = chain.stationary
+    torch.testing.assert_close(distribution @ chain.matrix, distribution, rtol=0, atol=1e-14)
+    assert distribution.min() >= 0 and abs(distribution.sum().item() - 1) < 1e-14
+    lazy = MarkovChain((chain.matrix + torch.eye(len(chain))) / 2)  # the same distribution, always aperiodic
+    torch.testing.assert_close(lazy.steps(2**20), distribution.expand(len(chain), -1), rtol=0, atol=1e-9)
+    flow = distribution.unsqueeze(1) * chain.matrix
     assert chain.reversible == bool((flow - flow.T).abs().max() < 1e-12)
 
 
@@ -130,11 +132,11 @@ def test_the_stationary_law_is_the_average_of_the_powers(chain: MarkovChain) -> 
 @settings(max_examples=100, deadline=None)
 def test_the_mixing_time_is_the_first_step_that_is_near_enough(chain: MarkovChain) -> None:
     if len(chain.closed) > 1 or not chain.aperiodic:
-        with pytest.raises(ValueError, match=r"no unique stationary law|no limit"):
+        with pytest.raises(ValueError, match=r"no unique stationary distribution|no limit"):
             chain.mixing_time  # noqa: B018
         return
-    power, law, n = torch.eye(len(chain), dtype=torch.float64), chain.stationary, 0
-    while (power - law).abs().sum(1).max() / 2 > 0.25:
+    power, distribution, n = torch.eye(len(chain), dtype=torch.float64), chain.stationary, 0
+    while (power - distribution).abs().sum(1).max() / 2 > 0.25:
         power, n = power @ chain.matrix, n + 1
     assert chain.mixing_time == n
 
@@ -157,14 +159,15 @@ def test_small_stationary_probabilities_are_exact() -> None:
     matrix[torch.arange(size - 1), torch.arange(1, size)] = 0.1
     matrix[-1] = 0
     matrix[-1, 0] = 1
-    law = MarkovChain(matrix).stationary
+    distribution = MarkovChain(matrix).stationary
     torch.testing.assert_close(
-        law[1:] / law[:-1], torch.full((size - 1,), 0.1, dtype=torch.float64), rtol=1e-12, atol=0
+        distribution[1:] / distribution[:-1], torch.full((size - 1,), 0.1, dtype=torch.float64), rtol=1e-12, atol=0
     )
 
 
 def test_the_checks_see_wrong_laws() -> None:
-    """Negative controls: the left eigenvector is not the right one, nor the uniform law, nor the transpose's."""
+    """Negative controls: the left eigenvector is not the right one, nor the uniform distribution, nor the
+    transpose's."""
     chain = chain_of(3, 4, 1.0)
     transposed = MarkovChain(chain.matrix.T / chain.matrix.T.sum(1, keepdim=True)).stationary
     for wrong in (torch.full((4,), 0.25, dtype=torch.float64), transposed):

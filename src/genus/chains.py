@@ -1,9 +1,9 @@
 """A Markov chain as itself: what a matrix of transition probabilities says about the long run.
 
-The model `markov` is a law of data; `MarkovChain` is the chain that such data may come from, on a
+The model `markov` is a distribution of data; `MarkovChain` is the chain that such data may come from, on a
 few states with names, in float64: estimated from sequences, looked at n steps ahead, taken apart
-into classes, and, where they exist, its stationary law and mixing time. What does not exist for a
-chain (a unique stationary law of a reducible one, a limit of a periodic one) is refused with a
+into classes, and, where they exist, its stationary distribution and mixing time. What does not exist for a
+chain (a unique stationary distribution of a reducible one, a limit of a periodic one) is refused with a
 ValueError that says why, rather than computed.
 
     chain = MarkovChain([[0.7, 0.3], [0.25, 0.75]], ("sunny", "rainy"))
@@ -130,7 +130,7 @@ class MarkovChain:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """``count`` sequences of ``length`` state numbers, ``(count, length)``; the first state is drawn from
-        ``start``, by default the stationary law."""
+        ``start``, by default the stationary distribution."""
         p = self.stationary if start is None else self.distribution(start)
         states = [noise.categorical(p.log().expand(count, -1), generator)]
         while len(states) < length:
@@ -182,7 +182,7 @@ class MarkovChain:
     @cached_property
     def reversible(self) -> bool:
         """Whether the stationary chain looks the same backwards: pi_u P_uv = pi_v P_vu for all pairs.
-        Raises a ValueError where there is no unique stationary law."""
+        Raises a ValueError where there is no unique stationary distribution."""
         flow = self.stationary.unsqueeze(1) * self.matrix
         return bool(torch.allclose(flow, flow.T, rtol=1e-9, atol=1e-300 + 1e-15 * float(flow.max())))
 
@@ -190,13 +190,13 @@ class MarkovChain:
 
     @cached_property
     def stationary(self) -> Tensor:
-        """The law that a step does not change, ``(K,)``, by elimination without subtractions (Grassmann,
+        """The distribution that a step does not change, ``(K,)``, by elimination without subtractions (Grassmann,
         Taksar & Heyman 1985), so that small probabilities are exact too. Raises a ValueError where there
         are many: one for each closed class, and every mixture."""
         if len(self.closed) > 1:
             raise ValueError(
-                f"there is no unique stationary law: the chain is reducible, {len(self.closed)} sets of states are "
-                "never left once entered, and each has a law of its own."
+                f"there is no unique stationary distribution: the chain is reducible, {len(self.closed)} sets of states "
+                "are never left once entered, and each has a distribution of its own."
             )
         group = list(self.closed[0])
         p = self.matrix[group][:, group].clone()
@@ -207,20 +207,20 @@ class MarkovChain:
         for k in range(1, len(group)):
             weight[k] = weight[:k] @ p[:k, k]
             weight[: k + 1] /= weight[: k + 1].max()  # no overflow on the way
-        law = torch.zeros(len(self), dtype=torch.float64)
-        law[group] = weight / weight.sum()
-        return law
+        distribution = torch.zeros(len(self), dtype=torch.float64)
+        distribution[group] = weight / weight.sum()
+        return distribution
 
     @property
     def limit(self) -> Tensor:
-        """The law that the chain tends to from any start. Raises a ValueError where there is none."""
-        law = self.stationary
+        """The distribution that the chain tends to from any start. Raises a ValueError where there is none."""
+        distribution = self.stationary
         if not self.aperiodic:
             raise ValueError(
                 f"there is no limit: the chain is periodic, it returns to where it was every {self.period} steps, "
-                "and its stationary law is only how often it visits each state."
+                "and its stationary distribution is only how often it visits each state."
             )
-        return law
+        return distribution
 
     def distance(self, power: Tensor) -> float:
         """The largest total variation between a row of ``power`` (an n-step matrix) and the limit."""

@@ -127,7 +127,7 @@ class Symptom:
 
 
 ROLE_OF_METHOD = {"log_prob": "HasLogProb", "chain_rule": "HasConditionals", "encode": "HasLatents",
-                  "decode": "HasLatents", "posterior": "HasPosterior", "log_given": "HasPosterior",
+                  "decode": "HasLatents", "posterior": "HasPosterior", "log_likelihood": "HasPosterior",
                   "latent_domain": "HasPosterior", "edit": "IsEditable", "fit": "FitsInClosedForm"}  # fmt: skip
 
 
@@ -145,7 +145,9 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
     paper: ClassVar[str]  # "Authors (year). Title. URL"
     domains: ClassVar[tuple[type[Domain], ...]]  # the kinds of domain it can model
     recipes: ClassVar[dict[str, Recipe]] = {}
-    reads_order: ClassVar[bool] = False  # whether it takes neighbouring levels for alike, so that codes are refused
+    needs_ordered_levels: ClassVar[bool] = (
+        False  # whether it takes neighbouring levels for alike, so that codes are refused
+    )
 
     def __init__(self, domain: Domain, condition: Domain | None = None):
         super().__init__()
@@ -161,7 +163,7 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
     def refuses(cls, domain: Domain) -> str | None:
         """Why this model cannot model ``domain``, as a sentence; None if it can."""
         if isinstance(domain, cls.domains):
-            if cls.reads_order and isinstance(domain, Grid) and not domain.ordered:
+            if cls.needs_ordered_levels and isinstance(domain, Grid) and not domain.ordered:
                 return f"{name_of(cls)} takes neighbouring levels for alike, and codes have no order; got {domain}."
             return None
         return f"{name_of(cls)} models {listed([d.kind for d in cls.domains])} data; got {domain}."
@@ -290,7 +292,7 @@ class HasLatents(ABC):
 
     @abstractmethod
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        """Data from latents: the most typical datum in the domain's own terms; deterministic."""
+        """Data from latents: the mode or mean of p(x|z) in the domain's own terms; deterministic."""
 
 
 class Posterior(Protocol):
@@ -298,7 +300,7 @@ class Posterior(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """The most typical latents, ``(B, *latent shape)``."""
+        """The mode or mean, ``(B, *latent shape)``."""
         ...
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -311,7 +313,7 @@ class Posterior(Protocol):
 
 
 class HasPosterior(HasLatents):
-    """Promises a latent-variable model taken apart: a prior p(z), a law p(x|z) and a posterior q(z|x).
+    """Promises a latent-variable model taken apart: a prior p(z), a distribution p(x|z) and a posterior q(z|x).
 
     log p(x) >= E_q[ log p(x|z) + log p(z) - log q(z|x) ], whatever the prior: so another one can stand
     in for the model's own (two stages), draws can be weighted, and bits can be had back.
@@ -324,8 +326,8 @@ class HasPosterior(HasLatents):
 
     @property
     @abstractmethod
-    def law_likelihood(self) -> Likelihood:
-        """What kind of number `log_given` is: EXACT, or NONE for a decoder that is no law."""
+    def decoder_likelihood(self) -> Likelihood:
+        """What kind of number `log_likelihood` is: EXACT, or NONE for a decoder that is no distribution."""
 
     @abstractmethod
     def posterior(self, x: Tensor, condition: Tensor | None = None) -> Posterior:
@@ -336,13 +338,13 @@ class HasPosterior(HasLatents):
         """log p(z) in nats, ``(B,)``, of latents ``(B, *latent shape)``."""
 
     @abstractmethod
-    def draw_prior(
+    def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """``count`` latents drawn from p(z), ``(count, *latent shape)``."""
 
     @abstractmethod
-    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """log p(x|z) in nats, ``(B,)``."""
 
     @abstractmethod
@@ -363,7 +365,7 @@ class HasPosterior(HasLatents):
         """
         count, flat = len(z), z.flatten(0, 1)
         labels = None if condition is None else condition.repeat(count, *[1] * (condition.ndim - 1))
-        log_p = self.log_given(x.repeat(count, *[1] * (x.ndim - 1)), flat, labels).view(count, len(x))
+        log_p = self.log_likelihood(x.repeat(count, *[1] * (x.ndim - 1)), flat, labels).view(count, len(x))
         return log_p + beta * (self.log_prior(flat, labels).view(count, len(x)) - q.log_prob(z))
 
 

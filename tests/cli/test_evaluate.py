@@ -84,7 +84,7 @@ def test_mistakes_are_one_sentence(run: Path, pictures: Path, large: Path, capsy
 
 
 def test_a_run_against_its_own_and_other_data(run: Path, large: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "≤" in said(capsys, run, "--count", 20, "--pixels", "typical")  # the model's own options still count
+    assert "≤" in said(capsys, run, "--count", 20, "--pixels", "mode")  # the model's own options still count
     own = (run / "scores.json").read_text()
     text = said(capsys, run, "--against", "digits", "--count", 20)  # all of the digits: the run saw some
     assert "digits, test split" in text and "≤" in text

@@ -21,7 +21,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_takes_the_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(trained)
-    options = ["--label", "3", "--temperature", "0.5", "--pixels", "typical"]
+    options = ["--label", "3", "--temperature", "0.5", "--pixels", "mode"]
     assert main(["sample", run, "--count", "4", *options]) == 0
     assert main(["evaluate", run, "--limit", "10", "--count", "12"]) == 0
     said = capsys.readouterr().out

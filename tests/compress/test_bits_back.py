@@ -82,7 +82,7 @@ def test_log_levels_are_log_given(name: str, domain: Domain, condition: Label | 
     table = model.log_levels(z, label)
     torch.testing.assert_close(table.exp().sum(-1), torch.ones(5, domain.num_dims, dtype=torch.float64))
     chosen = table.gather(-1, x.flatten(1).long().unsqueeze(-1)).sum((1, 2))
-    torch.testing.assert_close(chosen, model.log_given(x, z, label))
+    torch.testing.assert_close(chosen, model.log_likelihood(x, z, label))
 
 
 # -- the cut --------------------------------------------------------------------------------
@@ -109,11 +109,11 @@ def test_shares_are_the_masses_of_a_normal_law() -> None:
             assert abs(share_below(number, mean, std) / (1 << FINE) - mass) < 2e-5
 
 
-def cost(log_given: Tensor, mean: float, std: float, bits: int) -> tuple[float, float]:
+def cost(log_likelihood: Tensor, mean: float, std: float, bits: int) -> tuple[float, float]:
     """The nats of a datum, mean and variance, by sums over all bins of q (log q - log p(bin) - log p(x | middle))."""
     shares = torch.tensor([share_below(number, mean, std) for number in range((1 << bits) + 1)], dtype=torch.float64)
     q = shares.diff() / (1 << FINE)
-    nats = q.log() + bits * math.log(2) - log_given
+    nats = q.log() + bits * math.log(2) - log_likelihood
     average = float((q * nats).sum())
     return average, float((q * (nats - average).square()).sum())
 
@@ -128,13 +128,17 @@ def test_what_the_cut_costs_a_linear_gaussian_model(spread: float, monkeypatch: 
     kl = 0.5 * (mean**2 + std**2 - 1) - math.log(std)
     bound = kl + 0.5 * math.log(2 * math.pi * v) + ((y - mean) ** 2 + std**2) / (2 * v)
     z = torch.linspace(-6, 6, 200_001, dtype=torch.float64)
-    density, prior = (torch.exp(torch.distributions.Normal(*law).log_prob(z)) for law in ((mean, std), (0.0, 1.0)))
+    density, prior = (
+        torch.exp(torch.distributions.Normal(*distribution).log_prob(z)) for distribution in ((mean, std), (0.0, 1.0))
+    )
     slope_r, slope_f = z - (z - mean) / std**2, (y - z) / v
     order = float((density * slope_r * (slope_f - slope_r) / prior**2).sum() * (z[1] - z[0]) / 24)
     for bits in (8, 9, 16):
         monkeypatch.setattr(bits_back, "BITS", bits)
-        log_given = torch.distributions.Normal(bits_back.bins_of_prior(bits)[1], math.sqrt(v)).log_prob(torch.tensor(y))
-        excess = cost(log_given, mean, std, bits)[0] - bound
+        log_likelihood = torch.distributions.Normal(bits_back.bins_of_prior(bits)[1], math.sqrt(v)).log_prob(
+            torch.tensor(y)
+        )
+        excess = cost(log_likelihood, mean, std, bits)[0] - bound
         assert abs(excess - order * 4.0**-bits) < 0.02 * abs(order) * 4.0**-bits + 1e-7
     assert spread == 1 or abs(order) * 4.0**-8 > 1e-4  # the test can see it
 
@@ -149,7 +153,9 @@ def test_the_size_is_the_sum_over_bins(bits: int, monkeypatch: pytest.MonkeyPatc
     x, precise = model.sample(6, generator=noise.stream("own")), model.double()
     q, middles = precise.posterior(x), bits_back.bins_of_prior(bits)[1].unsqueeze(1)
     costs = [
-        cost(precise.log_given(datum.expand(len(middles), *datum.shape), middles), mean, math.exp(log_var / 2), bits)
+        cost(
+            precise.log_likelihood(datum.expand(len(middles), *datum.shape), middles), mean, math.exp(log_var / 2), bits
+        )
         for datum, mean, log_var in zip(x, q.mean.flatten().tolist(), q.log_var.flatten().tolist(), strict=True)
     ]
     expected, variance = (sum(part) for part in zip(*costs, strict=True))

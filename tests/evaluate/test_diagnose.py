@@ -42,7 +42,7 @@ TOLD = 0.5 * torch.log1p((SCALES / SIGMA).square())  # nats that each latent tel
 
 
 def linear(shift: float = 0.0) -> tuple[VAE, LinearGaussian]:
-    """A linear VAE that holds a linear-Gaussian law and its true posterior; ``shift`` makes q wrong."""
+    """A linear VAE that holds a linear-Gaussian distribution and its true posterior; ``shift`` makes q wrong."""
     w = torch.linalg.qr(noise.normal((5, 3), stream("w"), dtype=torch.float64))[0] * SCALES
     truth = LinearGaussian(w, torch.arange(5.0).double(), sigma=SIGMA)
     model = VAE(Vectors(5), latent_features=3, hidden=()).double().eval()
@@ -101,8 +101,10 @@ def test_the_aggregate_is_the_mean_over_all_items_whatever_the_blocks(monkeypatc
         found = diagnose.encode(model, batch, 0)
         whole = diagnose.log_aggregate(found)
         q = model.posterior(batch.x)
-        laws = [torch.distributions.Normal(q.mean[j], (0.5 * q.log_var[j]).exp()) for j in range(37)]
-        plain = torch.stack([law.log_prob(found.z).sum(1) for law in laws]).logsumexp(0) - math.log(37)
+        distributions = [torch.distributions.Normal(q.mean[j], (0.5 * q.log_var[j]).exp()) for j in range(37)]
+        plain = torch.stack([distribution.log_prob(found.z).sum(1) for distribution in distributions]).logsumexp(
+            0
+        ) - math.log(37)
         torch.testing.assert_close(whole, plain)
         monkeypatch.setattr(diagnose, "PAIRED", 5 * 256 * 3)
         torch.testing.assert_close(diagnose.log_aggregate(found), whole)
@@ -186,7 +188,7 @@ def test_plain_monte_carlo_is_right_in_the_end_and_far_off_before() -> None:
 def test_the_curse_by_latents() -> None:
     found = curse((1, 4, 16), draws=256, items=40)
     assert found.draws == tuple(2**k for k in range(9))
-    plain, weighted = ([errors[-1].value for errors in law] for law in (found.prior, found.posterior))
+    plain, weighted = ([errors[-1].value for errors in distribution] for distribution in (found.prior, found.posterior))
     assert plain[0] < 0.1 and plain[1] > 1 and plain[2] > 30
     assert max(weighted) < 0.05
     for latents, errors in zip(found.latents, found.posterior, strict=True):  # KL(q || posterior), in closed form
@@ -237,7 +239,7 @@ class Coder(VAE):
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return torch.full((len(z),), -3 * math.log(4))
 
-    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return -(x[:, :3] - (z.float() / 1.5 - 1)).square().sum(1)
 
 
@@ -256,8 +258,8 @@ def test_a_prior_that_is_not_normal_is_not_taken_for_one() -> None:
         def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
             return super().log_prior(z - 0.3)
 
-        def draw_prior(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
-            return super().draw_prior(count, condition, generator) + 0.3
+        def sample_prior(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+            return super().sample_prior(count, condition, generator) + 0.3
 
     model = Elsewhere(Vectors(2), latent_features=2, hidden=(4,))
     x = noise.normal((80, 2), stream("x"))
@@ -271,7 +273,7 @@ def test_a_decoder_without_a_law_has_no_curve() -> None:
     grey = VAE(Grid(1, (4, 4), 16), decoder="grey_bce", latent_features=2, hidden=(8,))
     x = noise.integers(16, (20, 1, 4, 4), stream("x")).to(torch.uint8)
     found = diagnose.diagnose(grey, Data(x))
-    assert found.bound == () and any("no law" in note for note in found.notes) and found.kl is not None
+    assert found.bound == () and any("no distribution" in note for note in found.notes) and found.kl is not None
 
 
 def test_who_cannot_be_diagnosed() -> None:
@@ -292,7 +294,7 @@ def test_others_are_never_oneself() -> None:
 
 
 def test_the_kinds_of_posterior_that_are_known() -> None:
-    assert issubclass(VAE, HasPosterior) and VAE(Vectors(2)).law_likelihood is Likelihood.EXACT
+    assert issubclass(VAE, HasPosterior) and VAE(Vectors(2)).decoder_likelihood is Likelihood.EXACT
     assert isinstance(VAE(Vectors(2)).posterior(torch.zeros(2, 2)), DiagonalNormal)
 
 

@@ -39,7 +39,7 @@ def test_blocks_change_the_error_of_the_kernel_distance_alone() -> None:
 
 
 def test_kernel_distance_is_unbiased_and_its_error_is_right() -> None:
-    """Two hundred pairs of different laws: the spread of the values is what the errors say."""
+    """Two hundred pairs of different distributions: the spread of the values is what the errors say."""
     rng = np.random.default_rng(8)
     results = [kernel_distance(rng.normal(size=(60, 3)), rng.normal(size=(60, 3)) + 0.5) for _ in range(200)]
     values, errors = np.array(results).T

@@ -26,7 +26,7 @@ def z(value: float, drawn: list[float]) -> float:
 
 
 def permuted(a: np.ndarray, b: np.ndarray, times: int) -> list[dict[str, float]]:
-    """The numbers of random splits of both sets together: what two sets of one law score."""
+    """The numbers of random splits of both sets together: what two sets of one distribution score."""
     both, rng = np.concatenate([a, b]), np.random.default_rng(0)
     orders = [rng.permutation(len(both)) for _ in range(times)]
     return [values(both[order[: len(a)]], both[order[len(a) :]]) for order in orders]

@@ -1,4 +1,4 @@
-"""Standard errors beside the scatter over many draws of a known law."""
+"""Standard errors beside the scatter over many draws of a known distribution."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def gaussians(rng: np.random.Generator, count: int = 120, size: int = 3) -> dict
 
 
 def clouds(rng: np.random.Generator, count: int = 40) -> dict[str, tuple[float, float]]:
-    """All metrics of sets of balls of two laws of size; the JSD in one frame for all draws."""
+    """All metrics of sets of balls of two distributions of size; the JSD in one frame for all draws."""
     sets = [
         torch.tensor(rng.normal(size=(count, 12, 3)) * 0.2 * rng.uniform(low, 1, size=(count, 1, 1)))
         for low in (0.4, 0.6)

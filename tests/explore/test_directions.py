@@ -76,9 +76,9 @@ class Identity(Affine):
 
 def test_the_range_of_a_standard_normal_prior() -> None:
     along = named(["latent-0", "pca-1"], draw(50, 2))
-    to, law = quantiles(VAE.tiny(Vectors(3)), draw(50, 2), along, 5)
+    to, distribution = quantiles(VAE.tiny(Vectors(3)), draw(50, 2), along, 5)
     normal = torch.distributions.Normal(0.0, 1.0)
-    assert law == "the prior" and torch.equal(to[0], to[1])
+    assert distribution == "the prior" and torch.equal(to[0], to[1])
     assert torch.allclose(normal.cdf(to[0].float()), torch.tensor([0.01, 0.255, 0.5, 0.745, 0.99]), atol=1e-6)
     assert not torch.allclose(to[0].diff(), to[0].diff()[0].expand(4), atol=0.1)  # control: not even in value
 
@@ -86,8 +86,8 @@ def test_the_range_of_a_standard_normal_prior() -> None:
 def test_the_range_of_other_latents_is_that_of_the_data() -> None:
     z = draw(1001, 2) * torch.tensor([1.0, 7.0]) + 5
     along = coordinates(z, [1, 0])
-    to, law = quantiles(Identity(Vectors(2)), z, along, 3)
-    assert law == "the encoded data" and to.shape == (2, 3)
+    to, distribution = quantiles(Identity(Vectors(2)), z, along, 3)
+    assert distribution == "the encoded data" and to.shape == (2, 3)
     ordered = z.double().sort(0).values
     assert torch.allclose(to, ordered[[10, 500, 990]].T.flip(0))
 

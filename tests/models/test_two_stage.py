@@ -37,7 +37,7 @@ class Coder(GenerativeModel, HasPosterior):
         return cls()
 
     latent_domain = CODES  # type: ignore[assignment]
-    law_likelihood = Likelihood.EXACT  # type: ignore[assignment]
+    decoder_likelihood = Likelihood.EXACT  # type: ignore[assignment]
 
     def _number(self, x: Tensor) -> Tensor:
         return x.flatten(1).long() @ torch.tensor([3, 1])
@@ -48,12 +48,12 @@ class Coder(GenerativeModel, HasPosterior):
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return torch.full((len(z),), -math.log(4))
 
-    def draw_prior(
+    def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         return noise.integers(4, (count, 1, 1, 1), generator).to(torch.uint8)
 
-    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.logits.log_softmax(1)[z.flatten().long(), self._number(x)]
 
     def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -69,7 +69,7 @@ class Coder(GenerativeModel, HasPosterior):
         return self._picture(self.logits[z.flatten().long()].argmax(1))
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        return {"loss": -self.log_given(batch.x, self.posterior(batch.x).mean)}
+        return {"loss": -self.log_likelihood(batch.x, self.posterior(batch.x).mean)}
 
     def sample(
         self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
@@ -188,7 +188,7 @@ def test_the_bound_lies_below_the_sum_over_all_codes() -> None:
     assert float(exact(coder, table).exp().sum()) == pytest.approx(1)
     assert float(bound.exp().sum()) < 1
     assert not bool(
-        (coder.log_given(pictures(), coder.encode(pictures())) <= exact(coder, table)).all()
+        (coder.log_likelihood(pictures(), coder.encode(pictures())) <= exact(coder, table)).all()
     )  # no code cost
 
 
@@ -216,7 +216,7 @@ def test_samples_follow_the_sum() -> None:
     assert float(chi) < 30  # 8 degrees of freedom
     uniform = torch.full((9,), count / 9)
     assert float(((drawn.bincount(minlength=9) - uniform).square() / uniform).sum()) > 300
-    typical = TwoStage(coder, table).sample(50, generator=stream("draw"), pixels="typical")
+    typical = TwoStage(coder, table).sample(50, generator=stream("draw"), pixels="mode")
     assert len(typical.flatten(1).unique(dim=0)) <= 4  # one picture a code
 
 
@@ -263,7 +263,7 @@ def test_many_draws_reach_the_integral() -> None:
     first, second = vae(1), Bell(1, centre=0.5, width=0.7)
     x, z = binary(6), torch.linspace(-6, 7, 4001).view(-1, 1)
     with torch.no_grad():
-        joint = torch.stack([first.log_given(d.expand(len(z), 1, 2, 2), z) for d in x]) + second.log_prob(z)
+        joint = torch.stack([first.log_likelihood(d.expand(len(z), 1, 2, 2), z) for d in x]) + second.log_prob(z)
     integral = torch.logsumexp(joint.double(), 1) + math.log(13 / 4000)
     pair = TwoStage(first, second)
     torch.testing.assert_close(
@@ -326,7 +326,7 @@ def test_options_of_the_second_stage_are_its_own() -> None:
     assert {"pixels", "temperature"} <= fields.keys()
     assert "factor on the width" in (fields["temperature"].description or "")
     pair = with_options_of(Bell)(vae(2), Bell(2))
-    cold = pair.sample(20, generator=stream("s"), temperature=0.0, pixels="typical")
+    cold = pair.sample(20, generator=stream("s"), temperature=0.0, pixels="mode")
     assert len(cold.flatten(1).unique(dim=0)) == 1
-    warm = pair.sample(200, generator=stream("s"), temperature=9.0, pixels="typical")
+    warm = pair.sample(200, generator=stream("s"), temperature=9.0, pixels="mode")
     assert len(warm.flatten(1).unique(dim=0)) > 1

@@ -30,11 +30,13 @@ def test_a_diffused_mixture_is_the_law_of_its_noisy_samples() -> None:
     noisy = alpha * MIXTURE.sample(200_000, stream(1)) + sigma * torch.randn(
         200_000, 2, generator=stream(2), dtype=torch.float64
     )
-    law = MIXTURE.diffused(alpha, sigma)
-    mean = (law.weights.unsqueeze(1) * law.means).sum(0)
+    distribution = MIXTURE.diffused(alpha, sigma)
+    mean = (distribution.weights.unsqueeze(1) * distribution.means).sum(0)
     torch.testing.assert_close(noisy.mean(0), mean, atol=0.02, rtol=0)
-    entropy = -law.log_prob(noisy).mean()
-    assert float(entropy) == pytest.approx(float(-law.log_prob(law.sample(200_000, stream(3))).mean()), abs=0.02)
+    entropy = -distribution.log_prob(noisy).mean()
+    assert float(entropy) == pytest.approx(
+        float(-distribution.log_prob(distribution.sample(200_000, stream(3))).mean()), abs=0.02
+    )
 
 
 def test_the_perfect_denoiser_is_the_conditional_mean() -> None:

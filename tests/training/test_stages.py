@@ -45,7 +45,7 @@ def test_one_call_trains_both_and_gives_one_model(trained: Path) -> None:
     assert run.model.likelihood is Likelihood.BOUND
     assert run.domain == run.first.domain == run.model.domain
     assert run.second.domain == run.model.latent_domain
-    x = run.sample(10, condition=torch.arange(10), pixels="typical", temperature=0.5)
+    x = run.sample(10, condition=torch.arange(10), pixels="mode", temperature=0.5)
     run.domain.check(x)
     assert run.source.fingerprint == run.described.fingerprint
     assert run.second.source.fingerprint == open_source(f"run:{trained}").fingerprint  # the codes of the first stage

@@ -141,7 +141,7 @@ def test_training_outlives_a_full_disk(
             return save(folder, step, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checkpoint, "save", fails_for_a_while)
-    monkeypatch.setattr("genus.training.sitting.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("genus.training.recorder.time.sleep", lambda seconds: None)
     options = {**SMALL, "quiet": False}
     run = genus.train("vae", "digits", steps=30, out=tmp_path / "run", checkpoint_seconds=0, **options)
     assert tried.count(10) == 3  # it tries again, then goes on
@@ -151,7 +151,7 @@ def test_training_outlives_a_full_disk(
 
 
 def test_the_last_checkpoint_must_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genus.training.sitting.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("genus.training.recorder.time.sleep", lambda seconds: None)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "_sync", full)
         with pytest.raises(CheckpointError, match=r"step 5 could not be saved.*disk full"):

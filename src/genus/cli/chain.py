@@ -105,7 +105,7 @@ def start_of(text: str, chain: "MarkovChain") -> list[float]:
 
 
 def facts(chain: "MarkovChain") -> Table:
-    """The flags, the stationary law and the mixing time, or why there is none."""
+    """The flags, the stationary distribution and the mixing time, or why there is none."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
 
     def tell(name: str, ask: Callable[[], str]) -> None:
@@ -117,7 +117,7 @@ def facts(chain: "MarkovChain") -> Table:
     tell("irreducible", lambda: "yes" if chain.irreducible else f"no: {classes_text(chain)}")
     tell("aperiodic", lambda: "yes" if chain.aperiodic else f"no: period {chain.period}")
     tell("reversible", lambda: "yes" if chain.reversible else "no")
-    tell("stationary law", lambda: law_text(chain, chain.stationary))
+    tell("stationary distribution", lambda: law_text(chain, chain.stationary))
     tell("mixing time", lambda: f"{chain.mixing_time:,} steps until the worst start is within 1/4 of it")
     return table
 
@@ -137,11 +137,11 @@ def classes_text(chain: "MarkovChain") -> str:
     return f"{groups}{more} never left once entered" + (f"; {listed(outside)} left for good one day" if outside else "")
 
 
-def law_text(chain: "MarkovChain", law: "Tensor | list[float]") -> str:
+def law_text(chain: "MarkovChain", distribution: "Tensor | list[float]") -> str:
     """``sunny 45.45 %, rainy 54.55 %``; of many states the most probable."""
     from genus.report.chain import shown
 
-    values = [float(p) for p in law]
+    values = [float(p) for p in distribution]
     order: list[int] = list(range(len(values)))
     if len(values) > MOST_SHOWN:
         order = sorted(order, key=lambda state: -values[state])[:MOST_SHOWN]

@@ -181,7 +181,7 @@ def _curse(chosen: DiagnoseFlags) -> int:
     console.print("nats missing to log p(x) with K draws from the prior p, from an encoder q\n")
     table = Table(box=None, pad_edge=False)
     shown = range(0, len(found.draws), 4)
-    for name in ("latents", *(f"{law} {found.draws[n]}" for law in "pq" for n in shown)):
+    for name in ("latents", *(f"{distribution} {found.draws[n]}" for distribution in "pq" for n in shown)):
         table.add_column(name, justify="right", no_wrap=True)
     for latents, prior, posterior in zip(found.latents, found.prior, found.posterior, strict=True):
         cells = (f"{round(errors[n].value, 2) + 0.0:.2f}" for errors in (prior, posterior) for n in shown)

@@ -82,10 +82,10 @@ def main(arguments: list[str]) -> int:
     if chosen.plane is None and chosen.range == "data":
         rows = traverse(run.model, start, along, steps, reach=chosen.reach, condition=label)
     else:
-        to, law = quantiles(run.model, encoded, along, steps)
+        to, distribution = quantiles(run.model, encoded, along, steps)
         move, what = (sweep, "traverse-prior") if chosen.plane is None else (plane, f"plane-{'-'.join(along.names)}")
         rows = move(run.model, start, along, to, condition=label)
-        told = f"from the 1 % to the 99 % quantile of {law}, in steps of equal probability"
+        told = f"from the 1 % to the 99 % quantile of {distribution}, in steps of equal probability"
     for name, deviation in zip(along.names, along.deviations.tolist(), strict=True):
         print(f"{name}, standard deviation {deviation:.3g}")
     if told:

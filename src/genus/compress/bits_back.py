@@ -64,7 +64,7 @@ def check(model: GenerativeModel) -> None:
     parts, domain = cast(HasPosterior, model), model.domain
     device, label = model.device, None if model.condition is None else torch.zeros(1, dtype=torch.int64)
     reason = None
-    if parts.law_likelihood is not Likelihood.EXACT:
+    if parts.decoder_likelihood is not Likelihood.EXACT:
         reason = "its decoder gives no probabilities p(x|z) to code entries with"
     elif domain.num_dims * (domain.levels or 1) > LARGEST_TABLE:
         reason = f"a datum of {domain} has more than {LARGEST_TABLE:,} probabilities"
@@ -92,8 +92,8 @@ def encode(model: GenerativeModel, x: Tensor, condition: Tensor | None = None, *
         for size in reversed(list(sizes(len(x), block))):
             data, end = x[end - size : end].cpu().clone(), end - size
             label = None if condition is None else condition[end : end + size].cpu().long().clone()
-            laws = _laws(parts.posterior(data, label))
-            bins = [pop_bin(stack, mean, std) for mean, std in laws]
+            distributions = _laws(parts.posterior(data, label))
+            bins = [pop_bin(stack, mean, std) for mean, std in distributions]
             below = _below(parts.log_levels(_latents(bins, size, shape), label))
             _push(stack, data, below)
             for number in reversed(bins):
@@ -127,8 +127,8 @@ def decode(
                 stack.pop(bins[-1], 1, BITS)
             below = _below(parts.log_levels(_latents(bins, size, shape), label))
             data.append(_pop(stack, below).to(domain.dtype).view(size, *domain.shape))
-            laws = _laws(parts.posterior(data[-1], label))
-            for number, (mean, std) in zip(reversed(bins), reversed(laws), strict=True):
+            distributions = _laws(parts.posterior(data[-1], label))
+            for number, (mean, std) in zip(reversed(bins), reversed(distributions), strict=True):
                 push_bin(stack, number, mean, std)
     if len(stack.words) != initial - 2:
         raise DataFormatError("the payload holds more than the data that the header names, or less")

@@ -9,7 +9,7 @@ A coder starts with nothing to draw from. It then takes the words of a fixed str
 needs: the initial bits. They are in the file (nothing can be had back without them), and the decoder
 must find them at the bottom in the end, in their order.
 
-Whole numbers of Python throughout: the laws of the latents have 65,536 symbols, of which three or so
+Whole numbers of Python throughout: the distributions of the latents have 65,536 symbols, of which three or so
 numbers are ever needed, so their intervals are computed and not handed over as tables.
 """
 

@@ -1,4 +1,4 @@
-"""The binary heartbeat: sequences whose law is known to the last bit."""
+"""The binary heartbeat: sequences whose distribution is known to the last bit."""
 
 import math
 

@@ -1,6 +1,6 @@
 """What K draws of the latents say of log p(x): the importance-weighted bound, plain Monte Carlo, exact values.
 
-With w_k = p(x|z_k) p(z_k) / r(z_k) for draws z_k from any law r, the mean of the w_k is p(x), and
+With w_k = p(x|z_k) p(z_k) / r(z_k) for draws z_k from any distribution r, the mean of the w_k is p(x), and
 
     L_K = E[ log 1/K sum_k w_k ]  <=  log p(x),    rising in K (Burda et al. 2016, theorem 1,
                                                    https://arxiv.org/abs/1509.00519).
@@ -63,7 +63,7 @@ class Prior:
         """``count`` draws for each item, ``(count, B, *latent shape)``."""
         shape = (count, *self.mean.shape)
         labels = repeated(self.condition, count)
-        return self.model.draw_prior(count * len(self.mean), labels, generator).view(shape)
+        return self.model.sample_prior(count * len(self.mean), labels, generator).view(shape)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z), ``(count, B)``."""
@@ -78,16 +78,20 @@ def repeated(x: Tensor | None, count: int) -> Tensor | None:
 def log_weights(
     model: HasPosterior,
     x: Tensor,
-    law: Posterior,
+    distribution: Posterior,
     draws: int,
     condition: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """log p(x|z) p(z) / law(z) at draws from ``law`` for each datum, some at a time: float64 ``(draws, B)``."""
+    """log p(x|z) p(z) / distribution(z) at draws from ``distribution`` for each datum, some at a time: float64
+    ``(draws, B)``."""
     at_once = max(1, AT_ONCE // len(x))
     counts = [min(at_once, draws - start) for start in range(0, draws, at_once)]
     return torch.cat(
-        [model.log_weight(x, law.sample(count, generator), law, condition).double() for count in counts]
+        [
+            model.log_weight(x, distribution.sample(count, generator), distribution, condition).double()
+            for count in counts
+        ]
     ).cpu()
 
 
@@ -176,7 +180,7 @@ def _joint(model: HasPosterior, x: Tensor, z: Tensor, label: Tensor | None) -> T
     """log p(x, z) of one datum with many latents, float64."""
     labels = repeated(label, len(z))
     datum = x.expand(len(z), *x.shape[1:])
-    return model.log_given(datum, z, labels).double() + model.log_prior(z, labels).double()
+    return model.log_likelihood(datum, z, labels).double() + model.log_prior(z, labels).double()
 
 
 def blocks(count: int, size: int) -> Iterator[slice]:

@@ -43,18 +43,22 @@ def curse(
         x, log_scale = z + scale * eps, torch.tensor(math.log(scale)).double()
         exact = gaussian.log_prob(x, x.new_zeros(()), x.new_tensor(0.5 * math.log(1 + scale**2))).sum(1)
         variance = scale**2 / (1 + scale**2) * TOO_WIDE**2
-        laws = (
+        distributions = (
             DiagonalNormal(torch.zeros_like(x), torch.zeros_like(x)),
             DiagonalNormal(x / (1 + scale**2), torch.full_like(x, math.log(variance))),
         )
-        for law, found in zip(laws, missing, strict=True):
-            points = curve(_log_weights(x, law, log_scale, draws, generator))
+        for distribution, found in zip(distributions, missing, strict=True):
+            points = curve(_log_weights(x, distribution, log_scale, draws, generator))
             found.append(tuple(Mean.of(exact - nats) for _, nats, _ in points))
             steps = tuple(k for k, _, _ in points)
     return Curse(latents, steps, tuple(missing[0]), tuple(missing[1]))
 
 
-def _log_weights(x: Tensor, law: DiagonalNormal, log_scale: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-    """log p(x|z) p(z) / law(z), ``(draws, B)``."""
-    z, zero = law.sample(draws, generator), x.new_zeros(())
-    return gaussian.log_prob(x, z, log_scale).sum(-1) + gaussian.log_prob(z, zero, zero).sum(-1) - law.log_prob(z)
+def _log_weights(
+    x: Tensor, distribution: DiagonalNormal, log_scale: Tensor, draws: int, generator: torch.Generator
+) -> Tensor:
+    """log p(x|z) p(z) / distribution(z), ``(draws, B)``."""
+    z, zero = distribution.sample(draws, generator), x.new_zeros(())
+    return (
+        gaussian.log_prob(x, z, log_scale).sum(-1) + gaussian.log_prob(z, zero, zero).sum(-1) - distribution.log_prob(z)
+    )

@@ -164,8 +164,8 @@ def diagnose(
         found = encode(model, batch if model.condition is not None else batch._replace(condition=None), seed)
         told = _of_latents(model, found, seed)
         told = replace(told, draws=samples, notes=(*told.notes, *_limits(told)))
-        if found.certain or model.law_likelihood is Likelihood.NONE:
-            why = "q is certain" if found.certain else "the decoder is no law"
+        if found.certain or model.decoder_likelihood is Likelihood.NONE:
+            why = "q is certain" if found.certain else "the decoder is no distribution"
             told = replace(told, draws=0, notes=(*told.notes, f"No bound by weighted draws: {why}."))
         else:
             told = _with_bounds(told, model, found, seed, budget)
@@ -174,14 +174,16 @@ def diagnose(
 
 def encode(model: HasPosterior, batch: Batch, seed: int) -> Encoded:
     """The posteriors of a batch, some items at a time, with a draw from each."""
-    laws, z, log_q = [], [], []
+    distributions, z, log_q = [], [], []
     for n, part in enumerate(bounds.blocks(len(batch.x), ENCODED)):
         q = model.posterior(batch.x[part], None if batch.condition is None else batch.condition[part])
         draw = q.sample(1, noise.stream(seed, "diagnose", "draw", n))
-        laws.append(q)
+        distributions.append(q)
         z.append(draw[0])
         log_q.append(q.log_prob(draw)[0].double())
-    return Encoded(batch, tuple(laws), torch.cat([q.mean for q in laws]), torch.cat(z), torch.cat(log_q))
+    return Encoded(
+        batch, tuple(distributions), torch.cat([q.mean for q in distributions]), torch.cat(z), torch.cat(log_q)
+    )
 
 
 def log_aggregate(found: Encoded) -> Tensor:
@@ -195,11 +197,11 @@ def log_aggregate(found: Encoded) -> Tensor:
     return torch.cat(rows)
 
 
-def log_given(model: HasPosterior, batch: Batch, z: Tensor) -> Tensor:
+def log_likelihood(model: HasPosterior, batch: Batch, z: Tensor) -> Tensor:
     """log p(x|z) of each item with the latents beside it, ``(N,)`` float64."""
     return torch.cat(
         [
-            model.log_given(batch.x[p], z[p], None if batch.condition is None else batch.condition[p]).double()
+            model.log_likelihood(batch.x[p], z[p], None if batch.condition is None else batch.condition[p]).double()
             for p in bounds.blocks(len(z), ENCODED)
         ]
     )
@@ -235,7 +237,7 @@ def _of_latents(model: HasPosterior, found: Encoded, seed: int) -> Diagnosis:
     """All that needs no weighted draws."""
     batch, notes = found.batch, []
     information = Mean.of(found.log_q - log_aggregate(found))
-    own, other = (log_given(model, batch, z) for z in (found.z, found.z[others(len(found.z), seed)]))
+    own, other = (log_likelihood(model, batch, z) for z in (found.z, found.z[others(len(found.z), seed)]))
     discrete = model.latent_domain.discrete
     variances = None if discrete else tuple(found.means.flatten(1).double().var(0).tolist())
     kl = kl_each = None
@@ -299,9 +301,9 @@ def _with_bounds(told: Diagnosis, model: HasPosterior, found: Encoded, seed: int
         parts = []
         for n, (q, part) in enumerate(zip(found.posteriors, bounds.blocks(len(x), ENCODED), strict=True)):
             labels = None if condition is None else condition[part]
-            law = q if name == "posterior" else Prior(model, found.z[part], labels)
+            distribution = q if name == "posterior" else Prior(model, found.z[part], labels)
             generator = noise.stream(seed, "diagnose", name, n)
-            parts.append(bounds.log_weights(model, x[part], law, told.draws, labels, generator))
+            parts.append(bounds.log_weights(model, x[part], distribution, told.draws, labels, generator))
         weights.append(torch.cat(parts, 1))
     bound, prior = (bounds.points_of(log_w) for log_w in weights)
     told = replace(told, bound=bound, prior=prior)

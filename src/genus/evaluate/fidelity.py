@@ -148,7 +148,7 @@ def density_coverage(real: Features, fake: Features, k: int = REACH) -> tuple[fl
 
 
 def perfect_coverage(count: int, k: int = REACH) -> float:
-    """The coverage to expect where both sets hold ``count`` items of one law: the k nearest of the
+    """The coverage to expect where both sets hold ``count`` items of one distribution: the k nearest of the
     other 2N - 1 items are all real with probability Π (N-1-j) / (2N-1-j), j < k
     (Naeem et al. 2020, eq. 8)."""
     j = np.arange(k)

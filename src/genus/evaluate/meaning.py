@@ -29,7 +29,7 @@ MEANING: dict[str, str] = {
     ),
     "class balance": (
         "Chi-square, divided by its degrees of freedom, between the classes seen in samples and in real items: about 1 "
-        "if they are of one law, far above 1 if classes are missing or too frequent."
+        "if they are of one distribution, far above 1 if classes are missing or too frequent."
     ),
     "as asked": "Share of the samples in which the classifier sees the class that was asked for.",
     "nearest-train ratio": (

@@ -65,8 +65,8 @@ def error(values: Tensor) -> float:
 
 
 def homogeneity(a: Tensor, b: Tensor) -> tuple[float, str]:
-    """Pearson's chi-square that counts ``a`` and ``b`` of the same classes are of one law, divided by its degrees
-    of freedom, and a sentence with the p-value."""
+    """Pearson's chi-square that counts ``a`` and ``b`` of the same classes are of one distribution, divided by its
+    degrees of freedom, and a sentence with the p-value."""
     a, b = a.double(), b.double()
     present = (a + b) > 0
     freedom = int(present.sum()) - 1

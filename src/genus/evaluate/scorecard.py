@@ -74,7 +74,7 @@ def evaluate(
 
     def scores(model: GenerativeModel, x: Tensor | None) -> list[Score]:
         if (options or {}).get("guidance"):
-            found: list[Score] = []  # guided samples are not draws from any law whose density is known
+            found: list[Score] = []  # guided samples are not draws from any distribution whose density is known
         elif _scores_data(model):
             found = log_likelihood(model, held_out, **likelihood)  # type: ignore[arg-type]
         else:

@@ -156,7 +156,7 @@ def set_metrics(generated: Float[Tensor, "S N D"], reference: Float[Tensor, "S M
 
 
 def perfect_1nna(count: int) -> float:
-    """The 1-NNA to expect where both sets hold ``count`` clouds of one law: of the 2 count - 1
+    """The 1-NNA to expect where both sets hold ``count`` clouds of one distribution: of the 2 count - 1
     others, count - 1 are in a cloud's own set."""
     return (count - 1) / (2 * count - 1)
 

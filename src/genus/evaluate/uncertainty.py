@@ -1,4 +1,4 @@
-"""How far a number would scatter if other items of the same law were drawn, as many of them.
+"""How far a number would scatter if other items of the same distribution were drawn, as many of them.
 
 A bootstrap draws items twice, and a doubled item is its own nearest neighbour: it shifts
 every number that rests on neighbours, and the Fréchet distance through its bias. Here a

@@ -15,7 +15,7 @@ from genus.explore.directions import Directions
 Method = Literal["spherical", "linear"]
 AT_ONCE = 64  # data that are encoded or decoded together
 PARALLEL = 1e-6  # ends whose angle has a smaller sine lie on one line
-TAIL = 0.01  # of a law that lies outside its range, at either end
+TAIL = 0.01  # of a distribution that lies outside its range, at either end
 
 
 def encode(model: GenerativeModel, x: Tensor, condition: Tensor | None = None, *, codes: bool = False) -> Tensor:
@@ -173,8 +173,8 @@ def _decode_rows(model: GenerativeModel, z: Tensor, moves: Tensor, condition: Te
 
 
 def quantiles(model: GenerativeModel, z: Tensor, along: Directions, count: int) -> tuple[Tensor, str]:
-    """Coordinates along each direction, ``(k, count)``, from the 1 % to the 99 % quantile of a law, evenly in
-    probability (Kingma & Welling 2014, figure 4), and which law that is.
+    """Coordinates along each direction, ``(k, count)``, from the 1 % to the 99 % quantile of a distribution, evenly in
+    probability (Kingma & Welling 2014, figure 4), and which distribution that is.
 
     It is the prior where that is standard normal, as it then is along every direction; else that of the
     encoded data ``z``.

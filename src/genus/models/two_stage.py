@@ -87,29 +87,29 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         *,
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
-        pixels: Literal["draw", "typical"] = "draw",
+        pixels: Literal["draw", "mode"] = "draw",
         **options: Any,
     ) -> Tensor:
         """Draw z from the second stage, then x from p(x|z). Other options are the second stage's.
 
         Args:
-            pixels: draw takes each entry from its law, as the model means it; typical takes its most
-                typical value, as papers show it.
+            pixels: draw takes each entry from its distribution, as the model means it; mode takes its
+                likeliest value (the mean of a normal distribution), as papers show it.
         """
         check_condition(self, condition, count)
         condition = None if condition is None else condition.to(self.device)
         z = self.second.sample(count, condition=condition, generator=generator, **options)
-        if pixels == "typical":
+        if pixels == "mode":
             return self.first.decode(z, condition=self._of_first(condition))
         return self.first.generate(z, self._of_first(condition), generator)
 
     @property
-    def law_likelihood(self) -> Likelihood:
-        return self.first.law_likelihood
+    def decoder_likelihood(self) -> Likelihood:
+        return self.first.decoder_likelihood
 
     @property
     def likelihood(self) -> Likelihood:
-        return weakest([Likelihood.BOUND, self.first.law_likelihood, self.second.likelihood])
+        return weakest([Likelihood.BOUND, self.first.decoder_likelihood, self.second.likelihood])
 
     @property
     def protocol(self) -> dict[str, str]:
@@ -132,12 +132,12 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         mean only, its exponential may well exceed p(z) in the mean, and so would the log of a mean.
         """
         if self.likelihood is Likelihood.NONE:
-            lacking = self.first if self.first.law_likelihood is Likelihood.NONE else self.second
+            lacking = self.first if self.first.decoder_likelihood is Likelihood.NONE else self.second
             raise CapabilityError(f"these two stages have no log_prob: {name_of(lacking)} has none.")  # type: ignore[arg-type]
         self.domain.check(x)
         check_condition(self, condition, len(x))
         log_w = self.log_weights(x, num_samples, condition=condition, generator=generator)
-        exact = weakest([self.first.law_likelihood, self.second.likelihood]) is Likelihood.EXACT
+        exact = weakest([self.first.decoder_likelihood, self.second.likelihood]) is Likelihood.EXACT
         return (logmeanexp(log_w) if exact else log_w.double().mean(0)).to(log_w.dtype)
 
     @torch.no_grad()
@@ -160,7 +160,7 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
             z = q.sample(min(at_once, draws - start), generator)
             flat, count = z.flatten(0, 1), len(z)
             labels = None if condition is None else condition.repeat(count, *[1] * (condition.ndim - 1))
-            log_p = self.log_given(x.repeat(count, *[1] * (x.ndim - 1)), flat, labels)
+            log_p = self.log_likelihood(x.repeat(count, *[1] * (x.ndim - 1)), flat, labels)
             assert isinstance(self.second, HasLogProb)
             prior = self.second.log_prob(
                 self._for_second(flat), condition=labels, num_samples=inner, generator=generator
@@ -181,13 +181,13 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         """Of the second stage; raises a `CapabilityError` where that has none."""
         return self.second.log_prob(self._for_second(z), condition=condition)
 
-    def draw_prior(
+    def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         return self.second.sample(count, condition=condition, generator=generator)
 
-    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.first.log_given(x, z, self._of_first(condition))
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.first.log_likelihood(x, z, self._of_first(condition))
 
     def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         return self.first.generate(z, self._of_first(condition), generator)

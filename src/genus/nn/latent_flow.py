@@ -1,6 +1,6 @@
 """A flow over latent vectors: affine couplings (Dinh et al. 2017, https://arxiv.org/abs/1605.08803).
 
-A prior that is learned, because q(z | x) of all data together is far from a normal law: over shapes,
+A prior that is learned, because q(z | x) of all data together is far from a normal distribution: over shapes,
 Luo & Hu (2021), https://arxiv.org/abs/2103.01458; of autoencoders, Chen et al. (2017),
 https://arxiv.org/abs/1611.02731.
 """

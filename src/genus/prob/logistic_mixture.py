@@ -53,7 +53,7 @@ class LogisticMixture:
         """Values of a pixel."""
         return self.means.shape[-2]
 
-    def law(self, x: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+    def distribution(self, x: Tensor, channel: int) -> tuple[Tensor, Tensor]:
         """Mean and log-scale ``(..., K)`` of a channel in each component, given those before it in x ``(..., C)``."""
         mean, first = self.means[..., channel, :], channel * (channel - 1) // 2
         if channel:
@@ -66,7 +66,7 @@ class LogisticMixture:
         joint = self.log_weights
         for channel in range(channels):
             value = x[..., channel, None]
-            joint = joint + discretized_logistic.log_prob(value, *self.law(x, channel), self.levels)
+            joint = joint + discretized_logistic.log_prob(value, *self.distribution(x, channel), self.levels)
         return joint
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -76,6 +76,6 @@ class LogisticMixture:
     def channel(self, x: Tensor, channel: int) -> Tensor:
         """log p of each level of a channel, given the channels before it in x ``(..., C)``: ``(..., levels)``."""
         weights = self.joint(x, channel).log_softmax(-1).unsqueeze(-2)
-        mean, log_scale = (part.unsqueeze(-2) for part in self.law(x, channel))
+        mean, log_scale = (part.unsqueeze(-2) for part in self.distribution(x, channel))
         values = torch.arange(self.levels, device=x.device).unsqueeze(-1)
         return (weights + discretized_logistic.log_prob(values, mean, log_scale, self.levels)).logsumexp(-1)

@@ -1,4 +1,4 @@
-"""What an encoder says of the latents of a batch: laws q(z|x) to draw from and to score.
+"""What an encoder says of the latents of a batch: distributions q(z|x) to draw from and to score.
 
 Draws come as ``(count, B, *latent shape)``; of a draw's noise the first axis is the batch, so that
 several processes see slices of the same noise.
@@ -35,7 +35,7 @@ class DiagonalNormal:
         return gaussian.kl_to_standard(self.mean, self.log_var)
 
     def detach(self) -> "DiagonalNormal":
-        """The same law, as a constant."""
+        """The same distribution, as a constant."""
         return DiagonalNormal(self.mean.detach(), self.log_var.detach())
 
 

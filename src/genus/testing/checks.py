@@ -93,13 +93,13 @@ def checks_for(subject: Subject) -> Iterator[Check]:
     if issubclass(cls, IsConditional):
         yield check_condition_is_asked_for
         if labelled:
-            yield check_condition_changes_the_law
+            yield check_condition_changes_the_distribution
     if issubclass(cls, HasLatents):
         yield check_latents
     if issubclass(cls, HasPosterior):
         yield check_posterior
         if isinstance(domain, Discrete) and domain.levels**domain.num_dims <= 100:
-            yield check_law_given
+            yield check_decoder_distribution
     if issubclass(cls, IsEditable):
         yield check_edit
     if issubclass(cls, HasConditionals):
@@ -379,7 +379,9 @@ def check_float64(subject: Subject) -> None:
 
 def check_more_samples_are_tighter(subject: Subject) -> None:
     """A bound does not fall, on average, when it is given more samples."""
-    large = subject.domain.num_dims * (subject.domain.levels or 1) > 1000  # a law of many levels an entry takes long
+    large = (
+        subject.domain.num_dims * (subject.domain.levels or 1) > 1000
+    )  # a distribution of many levels an entry takes long
     model, batch, repeats = subject.make(), subject.batch(3 if large else 6), 16 if large else 48
     one, many = (repeated_log_prob(model, batch.x, batch.condition, k, repeats).mean(1) for k in (1, 8))
     z = z_of_mean(many - one, 0.0)
@@ -437,7 +439,7 @@ def check_total_density(subject: Subject) -> None:
     model, draws = subject.make(), 8192
     condition = None if subject.condition is None else torch.ones(draws, dtype=torch.int64)
     exact = model.likelihood is Likelihood.EXACT
-    typical = model.sample(1024, condition=head(condition, 1024), generator=stream("typical"))
+    typical = model.sample(1024, condition=head(condition, 1024), generator=stream("mode"))
     proposal = Proposal.around(typical if exact else subject.split.x, degrees=3, widen=1.5)
     x = proposal.sample(draws, stream("density"))
     nats = log_prob(model, x.float(), condition, 4, stream("density", 1))
@@ -516,7 +518,7 @@ def check_latents(subject: Subject) -> None:
 
 def check_posterior(subject: Subject) -> None:
     """Draws from q(z|x) are latents, and as likely as its log_prob says: certain codes have log q = 0, a diagonal
-    normal law's mean log q is minus its entropy."""
+    normal distribution's mean log q is minus its entropy."""
     model, batch, draws = subject.make(), subject.batch(8), 512
     assert isinstance(model, HasPosterior)
     with torch.no_grad():
@@ -535,13 +537,13 @@ def check_posterior(subject: Subject) -> None:
         require(not log_q.any(), "certain latents: expected log q = 0.")
 
 
-def check_law_given(subject: Subject) -> None:
+def check_decoder_distribution(subject: Subject) -> None:
     """p(x|z) sums to one over all states and is what `generate` draws from; p(x|z) p(z) / q(z|x), averaged over
     draws from q, sums to no more than one."""
     assert isinstance(subject.domain, Discrete)
     model, states, draws = subject.make(), oracles.all_states(subject.domain), 4096
     assert isinstance(model, HasPosterior)
-    if model.law_likelihood is Likelihood.NONE:
+    if model.decoder_likelihood is Likelihood.NONE:
         return
     labels = subject.labels(3)
     for instance, largest in ((copy.deepcopy(model).double(), 1e-12), (model, 1e-6)):
@@ -550,7 +552,7 @@ def check_law_given(subject: Subject) -> None:
         for row in range(len(z)):
             of_all = None if labels is None else labels[row].expand(len(states))
             with torch.no_grad():
-                p = instance.log_given(states, z[row].expand(len(states), *z[row].shape), of_all).double().exp()
+                p = instance.log_likelihood(states, z[row].expand(len(states), *z[row].shape), of_all).double().exp()
             require(abs(float(p.sum()) - 1) < largest, f"p(x|z) sums to {float(p.sum()):.13f}, not 1 (to {largest:g}).")
     of_draws = None if labels is None else labels[-1].expand(draws)
     with torch.no_grad():
@@ -575,7 +577,7 @@ def check_condition_is_asked_for(subject: Subject) -> None:
         raised(ValueError, lambda: model.sample(2, condition=torch.tensor([0, 99])))
 
 
-def check_condition_changes_the_law(subject: Subject) -> None:
+def check_condition_changes_the_distribution(subject: Subject) -> None:
     """Another label gives other samples from the same noise, and another log_prob."""
 
     def draw(model: GenerativeModel, start: int) -> Tensor:

@@ -347,7 +347,7 @@ class Blend(Toy, HasPosterior):
         return Vectors(1)
 
     @property
-    def law_likelihood(self) -> Likelihood:
+    def decoder_likelihood(self) -> Likelihood:
         """Independent entries."""
         return Likelihood.EXACT
 
@@ -359,13 +359,13 @@ class Blend(Toy, HasPosterior):
         """Standard normal."""
         return gaussian.log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(1)
 
-    def draw_prior(
+    def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Standard normal."""
         return noise.normal((count, 1), generator, self.device, self.encoder.weight.dtype)
 
-    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """The sum over entries."""
         logits = self.decoder(z)
         return -F.binary_cross_entropy_with_logits(logits, x.flatten(1).to(z.dtype), reduction="none").sum(1)
@@ -778,9 +778,9 @@ class DrawsForThePart(Switch):
 
 
 class ForgetsAnEntry(Blend):
-    """Its law given z leaves out the last entry."""
+    """Its distribution given z leaves out the last entry."""
 
-    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         logits, flat = self.decoder(z)[:, :-1], x.flatten(1)[:, :-1].to(z.dtype)
         return -F.binary_cross_entropy_with_logits(logits, flat, reduction="none").sum(1)
 
@@ -853,7 +853,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(GlobalNoise, Chain, checks.check_same_generator_same_samples),
     _mutant(FixedSeed, Chain, checks.check_same_generator_same_samples),
     _mutant(FloatSamples, Chain, checks.check_samples),
-    _mutant(IgnoresCondition, Chain, checks.check_condition_changes_the_law, condition=LABELS),
+    _mutant(IgnoresCondition, Chain, checks.check_condition_changes_the_distribution, condition=LABELS),
     _mutant(NeverAsks, Chain, checks.check_condition_is_asked_for, condition=LABELS),
     _mutant(RedrawsKeptPart, Chain, checks.check_edit),
     _mutant(EditsInPlace, Chain, checks.check_edit),
@@ -872,7 +872,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(FitsNothing, Counted, checks.check_fit),
     _mutant(FitsAgainAndAgain, Counted, checks.check_fit),
     _mutant(ClaimsWithoutSigning, Chain, checks.check_refusals),
-    _mutant(ForgetsAnEntry, Blend, checks.check_law_given),
-    _mutant(GeneratesAnotherLaw, Blend, checks.check_law_given),
+    _mutant(ForgetsAnEntry, Blend, checks.check_decoder_distribution),
+    _mutant(GeneratesAnotherLaw, Blend, checks.check_decoder_distribution),
     _mutant(MistakesItsWidth, Blend, checks.check_posterior),
 )

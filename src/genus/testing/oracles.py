@@ -74,7 +74,7 @@ class GaussianMixture:
         return (responsibility.unsqueeze(-1) * (self.means - x.unsqueeze(1))).sum(1)
 
     def diffused(self, alpha: float, sigma: float) -> "GaussianMixture":
-        """The law of alpha x + sigma eps: again a mixture, so the exact score of every noise level."""
+        """The distribution of alpha x + sigma eps: again a mixture, so the exact score of every noise level."""
         scales = torch.sqrt((alpha * self.scales).square() + sigma**2)
         return GaussianMixture(self.weights, alpha * self.means, scales)
 

@@ -22,9 +22,9 @@ from genus.runs.environment import environment, note
 from genus.runs.run import Run, build, open_data
 from genus.training.parallel import Team
 from genus.training.progress import Display, display
+from genus.training.recorder import run_steps
 from genus.training.session import Session, View
 from genus.training.signals import asked_to_stop
-from genus.training.sitting import sit
 
 
 def train(config: RunConfig, out: str | Path | None = None, *, quiet: bool = False, strict: bool = False) -> Run:
@@ -140,7 +140,7 @@ def _fit_or_descend(config: RunConfig, source: Source, folder: Path, team: Team,
         if team.leads and session.step < steps:
             here = environment(team.device, team.size, config.accumulate)
             shown.say_if(note(folder / "environment.jsonl", session.step, here))
-        sit(session, folder, shown, stop)
+        run_steps(session, folder, shown, stop)
 
 
 def _found(checkpoints: Path, shown: Display, strict: bool) -> str | None:

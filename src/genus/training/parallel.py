@@ -95,7 +95,7 @@ class Team:
                 self.mean(buffer)
             self._versions[name] = (id(buffer), buffer._version)
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What the leader says (plain JSON), in every process."""
         if self.size == 1:
             return value
@@ -125,7 +125,7 @@ class Team:
                     raise
                 error, outcome = raised, {"error": str(raised)}
         if self.size > 1:
-            outcome = self.told(outcome)
+            outcome = self.broadcast(outcome)
         if error is not None:
             raise error
         if "error" in outcome:

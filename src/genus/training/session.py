@@ -219,7 +219,7 @@ class Session:
         clock decides, so that all processes take as many."""
         times: list[float] = []
         deadline = time.monotonic() + min(5.0, 0.1 * seconds)
-        while self.team.told(len(times) < 3 or (time.monotonic() < deadline and len(times) < 200)):
+        while self.team.broadcast(len(times) < 3 or (time.monotonic() < deadline and len(times) < 200)):
             began = time.monotonic()
             self.take_step()
             times.append(time.monotonic() - began)
@@ -227,7 +227,7 @@ class Session:
         self.validate()
         validating = len(self.validate_at) * (time.monotonic() - began)
         settled = statistics.median(times[len(times) // 3 :])
-        return self.team.told(max(1, int((seconds - min(validating, 0.5 * seconds)) / settled)))
+        return self.team.broadcast(max(1, int((seconds - min(validating, 0.5 * seconds)) / settled)))
 
     @property
     def judged(self) -> GenerativeModel:

@@ -99,7 +99,7 @@ def test_any_size(size: tuple[int, int], channels: int) -> None:
     x = model.sample(3, generator=noise.stream(0))
     assert x.shape == (3, channels, *size)
     assert x.dtype == torch.uint8
-    assert model.discriminator(model.generate(3)).shape == (3,)
+    assert model.discriminator(model.fakes(3)).shape == (3,)
 
 
 def test_the_paper_starts_64_pixels_at_1024_channels_of_four() -> None:

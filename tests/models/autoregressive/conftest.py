@@ -1,4 +1,4 @@
-"""Oracles for small grids: every state, and the law that a model gives them."""
+"""Oracles for small grids: every state, and the distribution that a model gives them."""
 
 import itertools
 from collections.abc import Callable

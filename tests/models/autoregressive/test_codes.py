@@ -1,4 +1,5 @@
-"""Raster models of codes, which have no order: what they read, that they are laws, that a walk is the full pass."""
+"""Raster models of codes, which have no order: what they read, that they are distributions, that a walk is the full
+pass."""
 
 import math
 from collections.abc import Callable
@@ -76,9 +77,11 @@ def test_probabilities_of_all_states_sum_to_one(every_state, make, size, dtype, 
     domain = Grid(1, size, 3, ordered=False)
     x, model, conditional = every_state(domain), build(make, domain).to(dtype), build(make, domain, LABEL).to(dtype)
     with torch.no_grad():
-        laws = [model.log_prob(x)] + [conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)]
-    assert all(abs(law.double().exp().sum().item() - 1) < tolerance for law in laws)
-    assert (laws[1].exp() - laws[2].exp()).abs().sum() > 0.001
+        distributions = [model.log_prob(x)] + [
+            conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)
+        ]
+    assert all(abs(distribution.double().exp().sum().item() - 1) < tolerance for distribution in distributions)
+    assert (distributions[1].exp() - distributions[2].exp()).abs().sum() > 0.001
 
 
 def stepwise_logits(model: RasterModel, x: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -84,10 +84,10 @@ def conditions(model: CountTable, count: int) -> Iterator[Tensor | None]:
 def test_probabilities_of_all_states_sum_to_one(every_state, cls, settings, domain, condition) -> None:
     model, x = fitted(cls, settings, domain, condition), every_state(domain)
     assert model.likelihood is Likelihood.EXACT
-    laws = [model.log_prob(x, condition=c).exp() for c in conditions(model, len(x))]
-    assert all(abs(law.sum().item() - 1) < 1e-12 for law in laws)
+    distributions = [model.log_prob(x, condition=c).exp() for c in conditions(model, len(x))]
+    assert all(abs(distribution.sum().item() - 1) < 1e-12 for distribution in distributions)
     if condition:
-        assert (laws[0] - laws[1]).abs().sum() > 0.1
+        assert (distributions[0] - distributions[1]).abs().sum() > 0.1
 
 
 @every_kind
@@ -128,8 +128,8 @@ def test_edited_data_follow_the_exact_conditional_law(every_state, z_scores, cls
         assert drawn.dtype == known.dtype and torch.equal(drawn[keep], known[keep])
         agrees = ((x == known[0]) | ~keep[0]).flatten(1).all(1)
         joint = model.log_prob(x, condition=None if c is None else c.expand(len(x)))
-        law = torch.where(agrees, joint - joint[agrees].logsumexp(0), -math.inf)
-        z = z_scores(TERNARY, drawn, law)
+        distribution = torch.where(agrees, joint - joint[agrees].logsumexp(0), -math.inf)
+        z = z_scores(TERNARY, drawn, distribution)
         assert len(z) > 5 and z.abs().max() < 4.5
 
 
@@ -175,18 +175,18 @@ def test_markov_chain_runs_across_the_ends_of_rows_and_channels() -> None:
     assert model.counts.sum() == 8
 
 
-def laws(model: CountTable, x: Tensor) -> Tensor:
-    """The law of every entry given the others of its datum, ``(B, D, levels)``."""
+def distributions(model: CountTable, x: Tensor) -> Tensor:
+    """The distribution of every entry given the others of its datum, ``(B, D, levels)``."""
     return model.probabilities(model.cells(x, None)[0])
 
 
 def who_sees(model: CountTable, x: Tensor) -> Iterator[list[int]]:
-    """For each entry, the places whose laws move when it is changed."""
-    before, levels = laws(model, x), model.domain.levels
+    """For each entry, the places whose distributions move when it is changed."""
+    before, levels = distributions(model, x), model.domain.levels
     for j in range(model.domain.num_dims):
         other = x.clone()
         other.view(len(x), -1)[:, j] = (other.view(len(x), -1)[:, j] + 1) % levels
-        yield (laws(model, other) != before).flatten(2).any(2).any(0).nonzero().flatten().tolist()
+        yield (distributions(model, other) != before).flatten(2).any(2).any(0).nonzero().flatten().tolist()
 
 
 def test_an_entry_of_the_chain_sees_only_the_one_before_it() -> None:
@@ -257,11 +257,11 @@ def test_without_smoothing_the_chain_rule_is_the_joint_table(domain: Discrete, c
         expected = joint.log_prob(states, condition=c).exp()
         assert (chain.log_prob(states, condition=c).exp() - expected).abs().max() < 1e-12
         gaps.append((shorter.log_prob(states, condition=c).exp() - expected).abs().max())
-    assert max(gaps) > 1e-3, "another law is told apart"
+    assert max(gaps) > 1e-3, "another distribution is told apart"
 
 
 def test_a_chain_of_the_highest_order_is_the_full_context() -> None:
-    """Order D - 1 with a table per position: the same law, found by other rows."""
+    """Order D - 1 with a table per position: the same distribution, found by other rows."""
     states = oracles.all_states(Tokens(4, 3))
     full = fitted(FullContext, {}, Tokens(4, 3)).log_prob(states)
     for order in (3, 9):
@@ -371,11 +371,11 @@ def test_causality_of_every_chain() -> None:
     for cls, settings in KINDS:
         if issubclass(cls, ChainTable) and cls is not Histogram:
             model = fitted(cls, {**settings, "smoothing": 0.5}, BINARY)
-            oracles.check_causal(lambda x, model=model: laws(model, x), domain_states(BINARY, 64), 2)
+            oracles.check_causal(lambda x, model=model: distributions(model, x), domain_states(BINARY, 64), 2)
     with pytest.raises(CheckError):
         model = fitted(Markov, {}, BINARY)
         model.parents = (model.parents + 2).clamp(max=6)
-        oracles.check_causal(lambda x: laws(model, x), domain_states(BINARY, 64), 2)
+        oracles.check_causal(lambda x: distributions(model, x), domain_states(BINARY, 64), 2)
 
 
 def nats(model: CountTable, split: Split) -> float:

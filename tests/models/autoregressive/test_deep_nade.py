@@ -63,15 +63,16 @@ def test_probabilities_of_all_states_sum_to_one(every_state, domain, settings, d
     assert model.likelihood is Likelihood.EXACT
     assert abs(model.log_prob(x).double().exp().sum().item() - 1) < tolerance
     conditional = build(domain, LABEL, **settings).to(dtype)
-    laws = [conditional.log_prob(x, condition=torch.full((len(x),), k)).double().exp() for k in range(2)]
-    assert all(abs(law.sum().item() - 1) < tolerance for law in laws)
-    assert (laws[0] - laws[1]).abs().sum() > 0.1  # the label changes the law
+    distributions = [conditional.log_prob(x, condition=torch.full((len(x),), k)).double().exp() for k in range(2)]
+    assert all(abs(distribution.sum().item() - 1) < tolerance for distribution in distributions)
+    assert (distributions[0] - distributions[1]).abs().sum() > 0.1  # the label changes the distribution
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("domain", [BINARY, TERNARY], ids=str)
 def test_log_prob_is_the_mixture_of_its_orderings(domain: Grid, settings) -> None:
-    """Also: the running sum gives what full passes give, and neither the mean of nats nor of logits is the law."""
+    """Also: the running sum gives what full passes give, and neither the mean of nats nor of logits is the
+    distribution."""
     model, x = build(domain, LABEL, **settings).double(), data(domain, 7)
     labels = torch.arange(7) % 2
     singles = torch.stack(
@@ -173,8 +174,8 @@ def test_completions_follow_the_conditional_law(every_state, z_scores, kept) -> 
     assert torch.equal(drawn.flatten(1)[:, keep], datum.flatten(1)[:, keep])
     nats = chain_rule(model, states.flatten(1), [*kept, *[i for i in order if i not in kept]])
     agrees = (states.flatten(1)[:, keep] == datum[0].flatten()[keep]).all(1)
-    law = torch.where(agrees, nats, -torch.inf).detach()
-    z = z_scores(domain, drawn, law - law.logsumexp(0))
+    distribution = torch.where(agrees, nats, -torch.inf).detach()
+    z = z_scores(domain, drawn, distribution - distribution.logsumexp(0))
     assert len(z) == 2 ** (4 - len(kept)) and z.abs().max() < 4.5  # z of every state
 
 

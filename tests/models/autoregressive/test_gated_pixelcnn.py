@@ -1,4 +1,4 @@
-"""Gated PixelCNN: what it reads, that it is a law, that a walk is the full pass, and what edits keep."""
+"""Gated PixelCNN: what it reads, that it is a distribution, that a walk is the full pass, and what edits keep."""
 
 from collections.abc import Callable
 
@@ -107,9 +107,11 @@ def test_probabilities_of_all_states_sum_to_one(every_state, domain, dtype, tole
     x = every_state(domain)
     model, conditional = build(domain).to(dtype), build(domain, LABEL).to(dtype)
     with torch.no_grad():
-        laws = [model.log_prob(x)] + [conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)]
-    assert all(abs(law.double().exp().sum().item() - 1) < tolerance for law in laws)
-    assert (laws[1].exp() - laws[2].exp()).abs().sum() > 0.01  # the label changes the law
+        distributions = [model.log_prob(x)] + [
+            conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)
+        ]
+    assert all(abs(distribution.double().exp().sum().item() - 1) < tolerance for distribution in distributions)
+    assert (distributions[1].exp() - distributions[2].exp()).abs().sum() > 0.01  # the label changes the distribution
 
 
 def stepwise_logits(model: GatedPixelCNN, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -154,7 +156,7 @@ def test_samples_follow_log_prob(every_state, z_scores, domain: Grid) -> None:
         assert len(z) > 3 and z.abs().max() < 4.5
 
 
-def test_an_edit_of_a_later_part_follows_the_law_given_the_earlier(every_state, z_scores) -> None:
+def test_an_edit_of_a_later_part_follows_the_decoder_distribution_the_earlier(every_state, z_scores) -> None:
     """Row one of two is kept: draws of row two follow p(row two | row one) = p(both) / p(row one)."""
     domain = Grid(1, (2, 2), 2)
     model, states, count = build(domain), every_state(domain), 20_000
@@ -163,9 +165,9 @@ def test_an_edit_of_a_later_part_follows_the_law_given_the_earlier(every_state, 
     edited = model.edit(x, keep, generator=noise.stream("edit"))
     assert torch.equal(edited[keep], x[keep])
     with torch.no_grad():
-        law = model.log_prob(states)
+        distribution = model.log_prob(states)
     possible = (states[:, 0, 0] == torch.tensor([1, 0])).all(1)
-    given = torch.where(possible, law - law[possible].logsumexp(0), -torch.inf)
+    given = torch.where(possible, distribution - distribution[possible].logsumexp(0), -torch.inf)
     z = z_scores(domain, edited, given)
     assert len(z) == 4 and z.abs().max() < 4.5
 

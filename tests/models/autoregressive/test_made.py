@@ -54,9 +54,9 @@ def test_probabilities_of_all_states_sum_to_one(every_state, domain, settings, d
     assert model.likelihood is Likelihood.EXACT
     assert abs(model.log_prob(x).double().exp().sum().item() - 1) < tolerance
     conditional = build(domain, LABEL, **settings).to(dtype)
-    laws = [conditional.log_prob(x, condition=torch.full((len(x),), k)).double().exp() for k in range(2)]
-    assert all(abs(law.sum().item() - 1) < tolerance for law in laws)
-    assert (laws[0] - laws[1]).abs().sum() > 0.1  # the label changes the law
+    distributions = [conditional.log_prob(x, condition=torch.full((len(x),), k)).double().exp() for k in range(2)]
+    assert all(abs(distribution.sum().item() - 1) < tolerance for distribution in distributions)
+    assert (distributions[0] - distributions[1]).abs().sum() > 0.1  # the label changes the distribution
 
 
 def test_averaged_logits_are_no_likelihood(every_state) -> None:
@@ -68,7 +68,7 @@ def test_averaged_logits_are_no_likelihood(every_state) -> None:
     singles = torch.stack([model.log_prob_in(k, x) for k in range(4)]).exp()
     assert (singles.sum(1) - 1).abs().max() < 1e-12
     torch.testing.assert_close(model.log_prob(x).exp(), singles.mean(0))
-    assert (singles[0] - singles[1]).abs().max() > 1e-3  # the orderings are different laws
+    assert (singles[0] - singles[1]).abs().max() > 1e-3  # the orderings are different distributions
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

@@ -1,4 +1,5 @@
-"""Multi-scale PixelCNN: what it reads, that it is a law, that finer grids depend on the coarser, walks and edits."""
+"""Multi-scale PixelCNN: what it reads, that it is a distribution, that finer grids depend on the coarser, walks and
+edits."""
 
 import math
 
@@ -88,9 +89,11 @@ def test_a_leak_of_the_first_layer_is_noticed(stack: str) -> None:
 def test_probabilities_of_all_states_sum_to_one(domain, dtype, tolerance) -> None:
     x, model, conditional = all_states(domain), build(domain).to(dtype), build(domain, LABEL).to(dtype)
     with torch.no_grad():
-        laws = [model.log_prob(x)] + [conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)]
-    assert all(abs(law.double().exp().sum().item() - 1) < tolerance for law in laws)
-    assert (laws[1].exp() - laws[2].exp()).abs().sum() > 0.01  # the label changes the law
+        distributions = [model.log_prob(x)] + [
+            conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)
+        ]
+    assert all(abs(distribution.double().exp().sum().item() - 1) < tolerance for distribution in distributions)
+    assert (distributions[1].exp() - distributions[2].exp()).abs().sum() > 0.01  # the label changes the distribution
 
 
 def given_coarse(model: MultiscalePixelCNN) -> tuple[Tensor, Tensor]:
@@ -214,15 +217,15 @@ def test_samples_follow_log_prob() -> None:
         assert len(z) > 3 and z.abs().max() < 4.5
 
 
-def test_an_edit_of_the_fine_grid_follows_the_law_given_the_coarse() -> None:
+def test_an_edit_of_the_fine_grid_follows_the_decoder_distribution_the_coarse() -> None:
     model, states, count = build(SMALL), all_states(SMALL), 20_000
     x = torch.tensor([1, 0, 0, 0, 0], dtype=torch.uint8).expand(count, 5)
     keep = torch.tensor([True, False, False, False, False]).expand(count, 5)
     edited = model.edit(x, keep, generator=noise.stream("edit"))
     with torch.no_grad():
-        law = model.log_prob(states)
+        distribution = model.log_prob(states)
     possible = states[:, 0] == 1
-    given = torch.where(possible, law - law[possible].logsumexp(0), -torch.inf)
+    given = torch.where(possible, distribution - distribution[possible].logsumexp(0), -torch.inf)
     z = z_scores(SMALL, edited, given)
     assert len(z) > 4 and z.abs().max() < 4.5
 

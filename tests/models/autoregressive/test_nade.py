@@ -73,9 +73,9 @@ def test_probabilities_of_all_states_sum_to_one(every_state, domain, dtype, tole
     assert model.likelihood is Likelihood.EXACT
     assert abs(model.log_prob(x).double().exp().sum().item() - 1) < tolerance
     conditional = build(domain, LABEL).to(dtype)
-    laws = [conditional.log_prob(x, condition=torch.full((len(x),), k)).double().exp() for k in range(2)]
-    assert all(abs(law.sum().item() - 1) < tolerance for law in laws)
-    assert (laws[0] - laws[1]).abs().sum() > 0.1  # the label changes the law
+    distributions = [conditional.log_prob(x, condition=torch.full((len(x),), k)).double().exp() for k in range(2)]
+    assert all(abs(distribution.sum().item() - 1) < tolerance for distribution in distributions)
+    assert (distributions[0] - distributions[1]).abs().sum() > 0.1  # the label changes the distribution
 
 
 @pytest.mark.parametrize("domain", [Grid(1, (4, 5), 2), Grid(2, (2, 3), 4)], ids=str)

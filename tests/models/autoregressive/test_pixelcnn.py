@@ -1,4 +1,4 @@
-"""PixelCNN: what it reads, that it is a law, that a walk is the full pass, and what edits keep."""
+"""PixelCNN: what it reads, that it is a distribution, that a walk is the full pass, and what edits keep."""
 
 from collections.abc import Callable
 
@@ -73,9 +73,11 @@ def test_probabilities_of_all_states_sum_to_one(every_state, domain, dtype, tole
     x = every_state(domain)
     model, conditional = build(domain).to(dtype), build(domain, LABEL).to(dtype)
     with torch.no_grad():
-        laws = [model.log_prob(x)] + [conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)]
-    assert all(abs(law.double().exp().sum().item() - 1) < tolerance for law in laws)
-    assert (laws[1].exp() - laws[2].exp()).abs().sum() > 0.01  # the label changes the law
+        distributions = [model.log_prob(x)] + [
+            conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)
+        ]
+    assert all(abs(distribution.double().exp().sum().item() - 1) < tolerance for distribution in distributions)
+    assert (distributions[1].exp() - distributions[2].exp()).abs().sum() > 0.01  # the label changes the distribution
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])

@@ -1,4 +1,4 @@
-"""PixelCNN++: what it reads at any resolution, that it is a law, and that a walk is the full pass."""
+"""PixelCNN++: what it reads at any resolution, that it is a distribution, and that a walk is the full pass."""
 
 from collections.abc import Callable
 
@@ -98,9 +98,11 @@ def test_probabilities_of_all_states_sum_to_one(every_state, domain, dtype, tole
     x = every_state(domain)
     model, conditional = build(domain).to(dtype), build(domain, LABEL).to(dtype)
     with torch.no_grad():
-        laws = [model.log_prob(x)] + [conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)]
-    assert all(abs(law.double().exp().sum().item() - 1) < tolerance for law in laws)
-    assert (laws[1].exp() - laws[2].exp()).abs().sum() > 0.001  # the label changes the law
+        distributions = [model.log_prob(x)] + [
+            conditional.log_prob(x, condition=torch.full((len(x),), k)) for k in range(2)
+        ]
+    assert all(abs(distribution.double().exp().sum().item() - 1) < tolerance for distribution in distributions)
+    assert (distributions[1].exp() - distributions[2].exp()).abs().sum() > 0.001  # the label changes the distribution
 
 
 def stepwise_logits(model: PixelCNNPP, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -158,7 +160,7 @@ def test_channels_that_forget_which_component_they_are_of_are_noticed(monkeypatc
     model, x = build(RGB).double(), data(RGB, 5)
     with torch.no_grad():
         expected = model.log_prob(x)
-        monkeypatch.setattr(LogisticMixture, "joint", lambda law, *_: law.log_weights)
+        monkeypatch.setattr(LogisticMixture, "joint", lambda distribution, *_: distribution.log_weights)
         steps = stepwise_logits(model, x).log_softmax(2).gather(2, x.long().unsqueeze(2)).flatten(1).sum(1)
     assert (steps - expected).abs().min() > 0.01
 

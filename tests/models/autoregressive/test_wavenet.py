@@ -1,4 +1,4 @@
-"""WaveNet: what it reads, that it is a law, that both walks are the full pass, and what edits keep."""
+"""WaveNet: what it reads, that it is a distribution, that both walks are the full pass, and what edits keep."""
 
 import itertools
 import math
@@ -98,15 +98,15 @@ def test_it_sees_as_far_back_as_it_says() -> None:
 @pytest.mark.parametrize("domain", [Waveform(3, 8000, 3), Tokens(6, 2)], ids=str)
 @pytest.mark.parametrize("condition", [None, LABEL, Tokens(2, 2)], ids=["", "label", "sequence"])
 def test_probabilities_of_all_states_sum_to_one(domain, condition, dtype, tolerance) -> None:
-    model, states, laws = build(domain, condition).to(dtype), all_states(domain), []
+    model, states, distributions = build(domain, condition).to(dtype), all_states(domain), []
     for value in itertools.product(range(2), repeat=condition.num_dims if condition else 0):
         told = None if condition is None else torch.tensor(value).view(condition.shape).to(condition.dtype)
         with torch.no_grad():
             many = None if told is None else told.expand(len(states), *told.shape)
-            laws.append(model.log_prob(states, condition=many).double())
-    assert all(abs(law.exp().sum().item() - 1) < tolerance for law in laws)
-    for one, other in itertools.combinations(laws, 2):
-        assert (one.exp() - other.exp()).abs().sum() > 0.01  # each condition has a law of its own
+            distributions.append(model.log_prob(states, condition=many).double())
+    assert all(abs(distribution.exp().sum().item() - 1) < tolerance for distribution in distributions)
+    for one, other in itertools.combinations(distributions, 2):
+        assert (one.exp() - other.exp()).abs().sum() > 0.01  # each condition has a distribution of its own
 
 
 def stepwise_logits(model: WaveNet, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -229,7 +229,7 @@ def z_of(index: Tensor, p: Tensor, count: int) -> Tensor:
     return ((counts - count * p) / (count * p * (1 - p)).sqrt())[likely]
 
 
-def test_a_completion_follows_the_law_given_the_beginning() -> None:
+def test_a_completion_follows_the_decoder_distribution_the_beginning() -> None:
     domain, count = Waveform(4, 8000, 2), 10_000
     model, states = build(domain), all_states(domain)
     x = torch.tensor([1, 0, 0, 0], dtype=torch.uint8).expand(count, 4)
@@ -237,9 +237,9 @@ def test_a_completion_follows_the_law_given_the_beginning() -> None:
     edited = model.edit(x, keep, generator=noise.stream("edit"))
     assert torch.equal(edited[keep], x[keep])
     with torch.no_grad():
-        law = model.log_prob(states).double()
+        distribution = model.log_prob(states).double()
     possible = (states[:, :2] == torch.tensor([1, 0])).all(1)
-    p = torch.where(possible, law, -torch.inf).softmax(0)
+    p = torch.where(possible, distribution, -torch.inf).softmax(0)
     z = z_of(state_index(edited, domain), p, count)
     assert len(z) == 4 and z.abs().max() < 4.5
 

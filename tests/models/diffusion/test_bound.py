@@ -95,7 +95,7 @@ def binary_bound(q: Steps, closed: bool = False) -> Tensor:
 
 
 def test_bound_of_binary_pixels_is_tight_and_below_the_probabilities() -> None:
-    """Two binary pixels of known law with the perfect denoiser: probabilities under the bound
+    """Two binary pixels of known distribution with the perfect denoiser: probabilities under the bound
     sum to at most one, and to nearly one."""
     bound = binary_bound(steps(300))
     assert 0.9 < float(bound.mean(1).exp().sum()) < 1
@@ -104,7 +104,7 @@ def test_bound_of_binary_pixels_is_tight_and_below_the_probabilities() -> None:
 
 
 def test_end_bins_without_open_ends_would_be_seen() -> None:
-    """With a coarse last step some of its law lies beyond the ends: bins that are closed miss it."""
+    """With a coarse last step some of its distribution lies beyond the ends: bins that are closed miss it."""
     coarse = Steps(torch.linspace(0.3, 0.9, 12).double())
     whole, lost = (float(binary_bound(coarse, closed).mean(1).exp().sum()) for closed in (False, True))
     assert lost < 0.99 * whole < 1  # of the same draws

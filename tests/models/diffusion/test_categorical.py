@@ -13,7 +13,7 @@ from genus.models.autoregressive._orderless import Orderless
 from genus.models.autoregressive.conv_nade import ConvNADE
 from genus.models.autoregressive.deep_nade import DeepNADE
 from genus.models.diffusion import _categorical as categorical
-from genus.models.diffusion._categorical import Absorbing, CategoricalProcess, Gaussian, Uniform
+from genus.models.diffusion._categorical import Absorbing, CategoricalProcess, DiscretizedGaussian, Uniform
 from genus.prob import noise
 from genus.testing.statistics import LARGEST_Z, z_of_counts, z_of_mean
 
@@ -41,7 +41,7 @@ def absorbing(kind: type[Absorbing] = Absorbing) -> tuple[Absorbing, list[Tensor
     return kind(LEVELS, kept(LAST)), [torch.tensor(step, dtype=torch.float64) for step in rule]
 
 
-def gaussian(kind: type[Gaussian] = Gaussian) -> tuple[Gaussian, list[Tensor]]:
+def gaussian(kind: type[Gaussian] = DiscretizedGaussian) -> tuple[DiscretizedGaussian, list[Tensor]]:
     steps = []
     for beta in BETAS:
         total = sum(math.exp(-4 * n**2 / ((LEVELS - 1) ** 2 * beta)) for n in range(1 - LEVELS, LEVELS))
@@ -82,10 +82,10 @@ def check_products(world: World) -> None:
     process, steps = world
     level, state = torch.arange(process.levels), torch.arange(process.states)
     for t in range(process.steps + 1):
-        law = process.law(level, at(t, level))
-        close(law.sum(1), torch.ones(process.levels).double())
-        close(law, between(steps, 0, t)[: process.levels])
-        close(process.spread(torch.eye(process.levels).double(), at(t, level)), law)
+        distribution = process.distribution(level, at(t, level))
+        close(distribution.sum(1), torch.ones(process.levels).double())
+        close(distribution, between(steps, 0, t)[: process.levels])
+        close(process.spread(torch.eye(process.levels).double(), at(t, level)), distribution)
         for s in range(t):
             close(process.likelihood(state, at(t, state), at(s, state)).T, between(steps, s, t))
     close(process.stationary @ steps[0], process.stationary)
@@ -138,7 +138,7 @@ class Transposed(Absorbing):
         return columns[:, x_t].T
 
 
-class SingleStep(Gaussian):
+class SingleStep(DiscretizedGaussian):
     """Skips steps with the matrix of the last one alone."""
 
     def between(self, previous: int, step: int) -> Tensor:
@@ -151,7 +151,7 @@ class WholeLaw(Uniform):
     def log_posterior(
         self, x_t: Tensor, x_0: Tensor, step: Tensor, previous: Tensor, dtype: torch.dtype = torch.float64
     ) -> Tensor:
-        return (self.likelihood(x_t, step, previous).log() + self.law(x_0, step).log()).log_softmax(-1)
+        return (self.likelihood(x_t, step, previous).log() + self.distribution(x_0, step).log()).log_softmax(-1)
 
 
 class TwiceNormalised(Uniform):
@@ -185,13 +185,15 @@ def test_the_schedules_end_in_noise(kernel: categorical.Kernel, levels: int, ste
     """After T steps less than a hundredth of a nat of an entry is left, after half of them some is."""
     process = categorical.process_of(kernel, levels, steps)
     level = torch.arange(levels)
-    left = categorical.categorical_kl(process.law(level, at(steps, level)).log(), process.stationary.log())
+    left = categorical.categorical_kl(process.distribution(level, at(steps, level)).log(), process.stationary.log())
     assert float(left.max()) < (1e-2 if kernel == "gaussian" else 1e-12)
     torch.testing.assert_close(process.end_cost(level.view(-1, 1)), left)
-    half = categorical.categorical_kl(process.law(level, at(steps // 2, level)).log(), process.stationary.log())
+    half = categorical.categorical_kl(
+        process.distribution(level, at(steps // 2, level)).log(), process.stationary.log()
+    )
     if kernel != "absorbing" and levels > 3:  # the gaussian hops of two or three levels are an early end
         assert float(half.max()) > 1e-2
-    close(process.law(level, at(0, level))[:, :levels], torch.eye(levels).double())
+    close(process.distribution(level, at(0, level))[:, :levels], torch.eye(levels).double())
 
 
 def test_the_absorbing_schedule_is_the_papers() -> None:
@@ -218,9 +220,9 @@ def test_draws_follow_the_law(kernel: str) -> None:
         counts = torch.bincount(
             process.diffuse(x, at(t, x), noise.stream("draws", x_0, t)).flatten(), minlength=process.states
         )
-        law = process.law(torch.tensor([x_0]), torch.tensor([t]))[0]
-        assert z_of_counts(counts, law) < LARGEST_Z
-        other = process.law(torch.tensor([x_0]), torch.tensor([t + 1]))[0]
+        distribution = process.distribution(torch.tensor([x_0]), torch.tensor([t]))[0]
+        assert z_of_counts(counts, distribution) < LARGEST_Z
+        other = process.distribution(torch.tensor([x_0]), torch.tensor([t + 1]))[0]
         assert z_of_counts(counts, other) > LARGEST_Z  # a step too late is seen
 
 
@@ -242,7 +244,7 @@ def test_wrong_processes_are_refused() -> None:
     with pytest.raises(ValueError, match="fall from 1"):
         Uniform(3, torch.tensor([1.0, 0.5, 0.6]))
     with pytest.raises(ValueError, match="positive betas"):
-        Gaussian(3, torch.tensor([0.1, 0.0]))
+        DiscretizedGaussian(3, torch.tensor([0.1, 0.0]))
     with pytest.raises(ValueError, match="two levels"):
         Uniform(1, kept(BETAS))
     with pytest.raises(ValueError, match=r"1\.\.4"):
@@ -259,11 +261,11 @@ def places(states: int, entries: int) -> Tensor:
 
 def some_law(entries: int) -> Tensor:
     """Probabilities of all data, with entries that depend on each other."""
-    return (2 * noise.normal((LEVELS**entries,), noise.stream("law"), dtype=torch.float64)).softmax(0)
+    return (2 * noise.normal((LEVELS**entries,), noise.stream("distribution"), dtype=torch.float64)).softmax(0)
 
 
-def perfect(world: World, law: Tensor, entries: int) -> categorical.Denoiser:
-    """p(x_0^i | x_t without entry i): the joint law of x_0 and x_t, divided by the channel of entry i."""
+def perfect(world: World, distribution: Tensor, entries: int) -> categorical.Denoiser:
+    """p(x_0^i | x_t without entry i): the joint distribution of x_0 and x_t, divided by the channel of entry i."""
     data = places(LEVELS, entries)
 
     def denoise(x_t: Tensor, step: Tensor) -> Tensor:
@@ -271,7 +273,7 @@ def perfect(world: World, law: Tensor, entries: int) -> categorical.Denoiser:
         each = one[data[None], x_t[:, None]]  # (B, data, entries)
         answer = torch.zeros(*x_t.shape, LEVELS, dtype=torch.float64)
         for i in range(entries):
-            others = each[:, :, [j for j in range(entries) if j != i]].prod(-1) * law
+            others = each[:, :, [j for j in range(entries) if j != i]].prod(-1) * distribution
             for k in range(LEVELS):
                 answer[:, i, k] = others[:, data[:, i] == k].sum(1)
         return answer.log().log_softmax(-1)
@@ -279,11 +281,11 @@ def perfect(world: World, law: Tensor, entries: int) -> categorical.Denoiser:
     return denoise
 
 
-def exact(world: World, law: Tensor, entries: int) -> tuple[Tensor, Tensor]:
+def exact(world: World, distribution: Tensor, entries: int) -> tuple[Tensor, Tensor]:
     """The bound of each datum by the sum over all paths x_1 .. x_T, and the model's own -log p(x_0).
 
-    The reverse step is the product over entries of q(x_{t-1}^i | x_t), from the joint law of everything; what no
-    datum can reach is left out.
+    The reverse step is the product over entries of q(x_{t-1}^i | x_t), from the joint distribution of everything; what
+    no datum can reach is left out.
     """
     process, steps = world
     states, count = places(process.states, entries), process.states**entries
@@ -295,7 +297,7 @@ def exact(world: World, law: Tensor, entries: int) -> tuple[Tensor, Tensor]:
             whole = torch.kron(whole, single)
         forward.append(whole)
     marginal = torch.zeros(count, dtype=torch.float64)
-    marginal[of_data] = law
+    marginal[of_data] = distribution
     reverse = []
     for step in forward:
         joint = marginal[:, None] * step  # (x_{t-1}, x_t)
@@ -331,7 +333,7 @@ def enumerated(process: CategoricalProcess, denoise: categorical.Denoiser, entri
     total = process.end_cost(data)
     x_0, x_t = data.repeat_interleave(len(states), 0), states.repeat(len(data), 1)
     for t in range(1, process.steps + 1):
-        q = process.law(x_0, at(t, x_0)).gather(-1, x_t[..., None]).prod(1).squeeze(-1)
+        q = process.distribution(x_0, at(t, x_0)).gather(-1, x_t[..., None]).prod(1).squeeze(-1)
         live = q > 0
         step = at(t, x_0[live])
         log_r = process.log_reverse(x_t[live], denoise(x_t[live], step), step, step - 1)
@@ -343,7 +345,7 @@ def enumerated(process: CategoricalProcess, denoise: categorical.Denoiser, entri
 def short(world: World, steps: int = 2) -> World:
     """The first steps of a process alone: few paths, and much left of a datum at the end."""
     process, single = world
-    if isinstance(process, Gaussian):
+    if isinstance(process, DiscretizedGaussian):
         return type(process)(LEVELS, process.betas[:steps]), single[:steps]
     if isinstance(process, Absorbing):
         cut = process.kept[: steps + 1].clone()
@@ -356,13 +358,13 @@ def short(world: World, steps: int = 2) -> World:
 def check_bound(world: World, entries: int = 2) -> None:
     """With the perfect denoiser: the bound of each datum is the sum over all paths; it lies above the model's own
     -log p, so probabilities under it sum to at most 1; its mean lies above the entropy."""
-    law = some_law(entries)
-    bound = enumerated(world[0], perfect(world, law, entries), entries)
-    of_paths, own = exact(world, law, entries)
+    distribution = some_law(entries)
+    bound = enumerated(world[0], perfect(world, distribution, entries), entries)
+    of_paths, own = exact(world, distribution, entries)
     torch.testing.assert_close(bound, of_paths, rtol=1e-10, atol=1e-12)
     assert (bound > own - 1e-12).all()
     assert float((-bound).exp().sum()) <= 1
-    assert float((law * bound).sum()) >= float(-(law * law.log()).sum())
+    assert float((distribution * bound).sum()) >= float(-(distribution * distribution.log()).sum())
 
 
 @pytest.mark.parametrize("kernel", MAKERS)
@@ -374,12 +376,14 @@ def test_the_bound_is_the_sum_over_all_paths(kernel: str) -> None:
 def test_of_one_entry_nothing_is_lost_but_what_is_left_at_the_end(kernel: str) -> None:
     """The perfect reverse of one entry is the true one: the mean bound is the entropy and KL( q(x_T) || p(x_T) )."""
     world = MAKERS[kernel]()
-    process, law = world[0], some_law(1)
-    bound = enumerated(process, perfect(world, law, 1), 1)
+    process, distribution = world[0], some_law(1)
+    bound = enumerated(process, perfect(world, distribution, 1), 1)
     level = torch.arange(LEVELS)
-    end = law @ process.law(level, at(process.steps, level))
+    end = distribution @ process.distribution(level, at(process.steps, level))
     lost = categorical.categorical_kl(end.log(), process.stationary.log())
-    torch.testing.assert_close((law * bound).sum(), lost - (law * law.log()).sum(), rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(
+        (distribution * bound).sum(), lost - (distribution * distribution.log()).sum(), rtol=1e-12, atol=1e-13
+    )
 
 
 class ForgetsTheEnd(Uniform):
@@ -396,19 +400,19 @@ class EarlyReverse(Uniform):
         return super().log_reverse(x_t, log_p, step, (previous - 1).clamp(min=0))
 
 
-class EarlyPosterior(Gaussian):
+class EarlyPosterior(DiscretizedGaussian):
     """The posterior of the step before."""
 
-    def law(self, x_0: Tensor, step: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        return super().law(x_0, (step - 1).clamp(min=0), dtype)
+    def distribution(self, x_0: Tensor, step: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        return super().distribution(x_0, (step - 1).clamp(min=0), dtype)
 
 
 class ForgetsTheMask(Absorbing):
     """Takes a masked entry's step back to be an unmasking for sure."""
 
     def spread(self, p: Tensor, step: Tensor) -> Tensor:
-        law = super().spread(p, step)
-        return law * (torch.arange(self.states) < self.levels) + 1e-9
+        distribution = super().spread(p, step)
+        return distribution * (torch.arange(self.states) < self.levels) + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -431,9 +435,9 @@ def test_paths_of_noise_weigh_as_much_as_the_model_says(kernel: str) -> None:
     """The mean weight of a path is p(x_0) itself, the mean of its logarithm minus the bound; the terms of
     `bound_terms` have the bound as their mean too."""
     world, entries, draws = short(MAKERS[kernel]()), 2, 4000
-    law = some_law(entries)
-    denoise = perfect(world, law, entries)
-    bound, own = exact(world, law, entries)
+    distribution = some_law(entries)
+    denoise = perfect(world, distribution, entries)
+    bound, own = exact(world, distribution, entries)
     for datum in (0, 4):
         x_0 = places(LEVELS, entries)[datum].repeat(draws, 1)
         weight = categorical.log_weight(
@@ -450,12 +454,13 @@ def test_paths_of_noise_weigh_as_much_as_the_model_says(kernel: str) -> None:
 @pytest.mark.parametrize("steps", [None, 2])
 @pytest.mark.parametrize("kernel", MAKERS)
 def test_samples_of_one_entry_follow_its_law(kernel: str, steps: int | None) -> None:
-    """With the perfect denoiser an entry is drawn from its law, in all steps or in fewer; the last one is drawn too."""
-    world, law, count = MAKERS[kernel](), some_law(1), 20_000
+    """With the perfect denoiser an entry is drawn from its distribution, in all steps or in fewer; the last one is
+    drawn too."""
+    world, distribution, count = MAKERS[kernel](), some_law(1), 20_000
     process = world[0]
     x = categorical.ancestral(
         process,
-        categorical.reversing(process, perfect(world, law, 1)),
+        categorical.reversing(process, perfect(world, distribution, 1)),
         (count, 1),
         steps=steps,
         generator=noise.stream("samples"),
@@ -464,19 +469,21 @@ def test_samples_of_one_entry_follow_its_law(kernel: str, steps: int | None) -> 
     every = torch.arange(process.states).view(-1, 1)
     chain = torch.eye(process.states).double()
     for t, s in categorical.spacing(process.steps, steps):
-        log_p = perfect(world, law, 1)(every, at(t, every))
+        log_p = perfect(world, distribution, 1)(every, at(t, every))
         step_back = process.log_reverse(every, log_p, at(t, every), at(s, every)).exp().squeeze(1)
         chain = chain @ step_back.nan_to_num()  # rows of states that cannot be
     expected = (process.stationary @ chain)[:LEVELS]
     assert z_of_counts(torch.bincount(x.flatten(), minlength=LEVELS), expected / expected.sum()) < LARGEST_Z
     if kernel == "absorbing":
-        torch.testing.assert_close(expected, law)
+        torch.testing.assert_close(expected, distribution)
 
 
 def test_kl_is_that_of_torch() -> None:
     log_q, log_p = noise.normal((2, 50, 4), noise.stream(0), dtype=torch.float64).log_softmax(-1)
-    laws = [torch.distributions.Categorical(logits=logits) for logits in (log_q, log_p)]
-    torch.testing.assert_close(categorical.categorical_kl(log_q, log_p), torch.distributions.kl_divergence(*laws))
+    distributions = [torch.distributions.Categorical(logits=logits) for logits in (log_q, log_p)]
+    torch.testing.assert_close(
+        categorical.categorical_kl(log_q, log_p), torch.distributions.kl_divergence(*distributions)
+    )
     sure = torch.tensor([0.0, -math.inf, -math.inf, -math.inf]).double()
     torch.testing.assert_close(categorical.categorical_kl(sure.expand(50, 4), log_p), -log_p[:, 0])
 

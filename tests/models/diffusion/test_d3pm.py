@@ -134,33 +134,33 @@ def test_a_mutant_of_the_loss_is_caught(mutant: type[D3PM]) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_trained_bound_is_near_the_entropy(kernel: categorical.Kernel) -> None:
-    """Two entries of a known law, after a few seconds: the bound comes near the entropy, from above: what a fresh
-    model does not know, it knows but for a fifth."""
+    """Two entries of a known distribution, after a few seconds: the bound comes near the entropy, from above: what a
+    fresh model does not know, it knows but for a fifth."""
     domain, steps = Grid(1, (2,), 3), 80
     states = all_states(domain)
-    law = (2 * noise.normal((9,), noise.stream("law"), dtype=torch.float64)).softmax(0)
-    entropy = float(-(law * law.log()).sum())
+    distribution = (2 * noise.normal((9,), noise.stream("distribution"), dtype=torch.float64)).softmax(0)
+    entropy = float(-(distribution * distribution.log()).sum())
     unknown = math.log(9) - entropy
     torch.manual_seed(0)
     model = small(domain, kernel=kernel, timesteps=10, width=16, multipliers=(1,), attention=(), head="categorical")
     optimizer = torch.optim.Adam(model.parameters())
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / steps)
-        index = noise.categorical(law.log().expand(192, -1), noise.stream("data", step))
+        index = noise.categorical(distribution.log().expand(192, -1), noise.stream("data", step))
         loss = model.losses(Batch(states[index]), noise.stream("noise", step))["loss"].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     terms = model.eval().bound_terms(states.repeat(200, 1, 1), generator=noise.stream("bound"))
-    above = (terms["L_0"] + terms["L_t"].sum(1) + terms["L_T"]).view(200, 9) @ law - entropy
+    above = (terms["L_0"] + terms["L_t"].sum(1) + terms["L_T"]).view(200, 9) @ distribution - entropy
     assert z_of_mean(above, 0.0) > -LARGEST_Z
     assert float(above.mean()) < unknown / 5
 
 
 class Known(D3PM):
-    """Knows the law of its data: entries all alike, or drawn from a table of all states."""
+    """Knows the distribution of its data: entries all alike, or drawn from a table of all states."""
 
-    law: Tensor
+    distribution: Tensor
 
     def log_p(self, x_t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
         """p(x_0^i | x_t without entry i), of masks."""
@@ -168,21 +168,21 @@ class Known(D3PM):
         fits = (flat[:, None] == states) | (flat[:, None] == self.domain.levels)  # (B, states, D)
         answer = torch.zeros(*flat.shape, self.domain.levels, dtype=torch.float64)
         for i in range(flat.shape[1]):
-            others = fits[:, :, [j for j in range(flat.shape[1]) if j != i]].all(-1) * self.law
+            others = fits[:, :, [j for j in range(flat.shape[1]) if j != i]].all(-1) * self.distribution
             answer[:, i] = torch.stack([others[:, states[:, i] == k].sum(1) for k in range(self.domain.levels)], 1)
         return answer.log().log_softmax(-1).view(*x_t.shape, -1)
 
 
 def check_edit_law(model: Known) -> None:
-    """One hidden entry is drawn from its law given the others, exactly, at any number of steps."""
+    """One hidden entry is drawn from its distribution given the others, exactly, at any number of steps."""
     states = all_states(model.domain)
     x, count = states[7:8], 20_000
     keep = torch.tensor([[[True, True, False]]]).expand(count, 1, 1, 3)
     edited = model.edit(x.repeat(count, 1, 1, 1), keep, generator=noise.stream("edit"))
     alike = [int(state_index(state[None], model.domain)) for state in states if (state[..., :2] == x[0, ..., :2]).all()]
-    p = model.law[alike] / model.law[alike].sum()
+    p = model.distribution[alike] / model.distribution[alike].sum()
     z = z_of_counts(torch.bincount(edited[:, 0, 0, 2].long(), minlength=2), p)
-    checks.require(z < LARGEST_Z, f"another law than that given the kept entries ({z=:.1f}).")
+    checks.require(z < LARGEST_Z, f"another distribution than that given the kept entries ({z=:.1f}).")
 
 
 class MasksTheKept(categorical.Absorbing):
@@ -192,23 +192,23 @@ class MasksTheKept(categorical.Absorbing):
         return self.diffuse(x_0, step, generator)
 
 
-def test_completions_follow_the_law_given_the_kept_entries() -> None:
+def test_completions_follow_the_decoder_distribution_the_kept_entries() -> None:
     model = Known.tiny(Grid(1, (1, 3), 2))
-    model.law = (3 * noise.normal((8,), noise.stream("known"), dtype=torch.float64)).softmax(0)
+    model.distribution = (3 * noise.normal((8,), noise.stream("known"), dtype=torch.float64)).softmax(0)
     check_edit_law(model)
     model.process = MasksTheKept(2, torch.linspace(1, 0, 5))
-    with pytest.raises(checks.CheckError, match="another law"):
+    with pytest.raises(checks.CheckError, match="another distribution"):
         check_edit_law(model)
 
 
 def test_an_absorbing_path_is_an_ordering() -> None:
-    """Where the network knows the law of masks, every path of T much larger than D weighs nearly p(x): as every
-    ordering's chain rule does, but for steps that unmask two entries at once, whose share falls like 1 / T."""
+    """Where the network knows the distribution of masks, every path of T much larger than D weighs nearly p(x): as
+    every ordering's chain rule does, but for steps that unmask two entries at once, whose share falls like 1 / T."""
     domain = Grid(1, (1, 3), 2)
     model = Known(domain, timesteps=500, **SMALL)  # type: ignore[arg-type]
-    model.law = (3 * noise.normal((8,), noise.stream("known"), dtype=torch.float64)).softmax(0)
+    model.distribution = (3 * noise.normal((8,), noise.stream("known"), dtype=torch.float64)).softmax(0)
     x = all_states(domain)
-    near = (model.log_prob(x, generator=noise.stream(0)) - model.law.log()).abs() < 1e-4
+    near = (model.log_prob(x, generator=noise.stream(0)) - model.distribution.log()).abs() < 1e-4
     assert int(near.sum()) >= 7  # a tie has odds of 3 / 500 a datum
 
 

@@ -61,17 +61,22 @@ def test_initialise_standardises_and_survives_a_constant_feature() -> None:
 
 
 def test_a_trained_bound_is_near_the_truth() -> None:
-    """Rows of a normal law, after a few seconds: the bound comes near its exact log-density, from below."""
-    law = torch.distributions.Normal(torch.tensor([3.0, -1.0]), torch.tensor([0.5, 2.0]))
+    """Rows of a normal distribution, after a few seconds: the bound comes near its exact log-density, from below."""
+    distribution = torch.distributions.Normal(torch.tensor([3.0, -1.0]), torch.tensor([0.5, 2.0]))
     split = ToySplit(Vectors(2))
-    split.x, split.count = law.mean + law.stddev * noise.normal((2000, 2), noise.stream("law")), 2000
+    split.x, split.count = (
+        distribution.mean + distribution.stddev * noise.normal((2000, 2), noise.stream("distribution")),
+        2000,
+    )
     torch.manual_seed(0)
     model = DDPM(Vectors(2), timesteps=30, width=32, multipliers=(1,), blocks=2, dropout=0.0)
     model.initialise(split)
 
     def gap() -> float:
         x = split.x[:500]
-        return float((law.log_prob(x).sum(1) - model.log_prob(x, num_samples=4, generator=noise.stream(0))).mean())
+        return float(
+            (distribution.log_prob(x).sum(1) - model.log_prob(x, num_samples=4, generator=noise.stream(0))).mean()
+        )
 
     assert gap() > 2
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -195,7 +200,7 @@ def test_guidance_goes_beyond_the_label() -> None:
     model = shaken(DDPM.tiny(Vectors(2), Label(("a", "b"))))
     x, t = noise.normal((6, 2), noise.stream(0)), torch.full((6,), 0.5, dtype=torch.float64)
     label = torch.tensor([0, 1]).repeat(3)
-    with_label, without = model.outputs_at(x, t, label)[0], model.outputs_at(x, t, model.nothing(6))[0]
+    with_label, without = model.outputs_at(x, t, label)[0], model.outputs_at(x, t, model.null_label(6))[0]
     torch.testing.assert_close(model.predict(label, 2.0)(x, t), 3 * with_label - 2 * without)
     assert torch.equal(model.predict(label)(x, t), with_label)
     drawn = [model.sample(6, condition=label, guidance=w, generator=noise.stream(1)) for w in (0.0, 3.0)]

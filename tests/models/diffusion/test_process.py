@@ -94,6 +94,6 @@ def test_wrong_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="betas"):
         _process.Steps(torch.tensor([0.1, 1.0]))
     with pytest.raises(ValueError, match="rho"):
-        _process.Exploding(rho=0.5)
+        _process.VarianceExploding(rho=0.5)
     with pytest.raises(ValueError, match="gamma"):
         _process.LogLinear(1.0, 1.0)

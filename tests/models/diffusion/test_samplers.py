@@ -32,11 +32,11 @@ def along(name: str, count: int) -> list[float]:
 @functools.cache
 def exact(name: str) -> tuple[Tensor, Tensor]:
     """Where the flow starts, and where it ends by many steps of the best solver."""
-    q, law = PROCESSES[name], mixture()
-    x = law.diffused(*(float(v) for v in q.alpha_sigma(torch.tensor(along(name, 1)[:1])))).sample(
+    q, distribution = PROCESSES[name], mixture()
+    x = distribution.diffused(*(float(v) for v in q.alpha_sigma(torch.tensor(along(name, 1)[:1])))).sample(
         64, noise.stream("start")
     )
-    return x, _samplers.runge_kutta(q, perfect(q, law), x, along(name, 512))
+    return x, _samplers.runge_kutta(q, perfect(q, distribution), x, along(name, 512))
 
 
 def measured_order(solver: Solver, name: str, counts: tuple[int, int] = (64, 128)) -> float:
@@ -75,13 +75,13 @@ def test_solvers_that_forget_something_lose_an_order() -> None:
 @pytest.mark.parametrize("name", PROCESSES)
 def test_the_flow_carries_noise_to_the_law_of_the_data(solver: str, name: str) -> None:
     """Mean and second moments of a mixture, from noise at time 1 to data at time 0."""
-    q, law, count = PROCESSES[name], mixture(), 5_000
+    q, distribution, count = PROCESSES[name], mixture(), 5_000
     eps = noise.normal((count, 2), noise.stream("flow"), dtype=torch.float64)
     times = [1.0, *q.time_at(torch.linspace(1.5, 0.03, 30).double()).tolist(), 0.0]
-    x = SOLVERS[solver][0](q, perfect(q, law), _samplers.scale(q, torch.ones(count), eps) * eps, times)
-    mean = law.weights @ law.means
-    second = torch.einsum("k,ki,kj->ij", law.weights, law.means, law.means)
-    second += (law.weights @ law.scales.square()) * torch.eye(2)
+    x = SOLVERS[solver][0](q, perfect(q, distribution), _samplers.scale(q, torch.ones(count), eps) * eps, times)
+    mean = distribution.weights @ distribution.means
+    second = torch.einsum("k,ki,kj->ij", distribution.weights, distribution.means, distribution.means)
+    second += (distribution.weights @ distribution.scales.square()) * torch.eye(2)
     for i in range(2):
         assert abs(z_of_mean(x[:, i], float(mean[i]))) < LARGEST_Z
         for j in range(i + 1):
@@ -91,12 +91,12 @@ def test_the_flow_carries_noise_to_the_law_of_the_data(solver: str, name: str) -
 @pytest.mark.parametrize("name", PROCESSES)
 def test_the_flow_goes_both_ways(name: str) -> None:
     """Data to noise and back again; the noise of each datum is its own."""
-    q, law = PROCESSES[name], mixture()
-    x_0 = law.sample(50, noise.stream("x"))
+    q, distribution = PROCESSES[name], mixture()
+    x_0 = distribution.sample(50, noise.stream("x"))
     last = float(q.angle(torch.ones(1)))
     times = q.time_at(torch.linspace(0.01, last - 1e-6, 100).double()).tolist()
-    there = _samplers.runge_kutta(q, perfect(q, law), x_0, times)
-    back = _samplers.runge_kutta(q, perfect(q, law), there, times[::-1])
+    there = _samplers.runge_kutta(q, perfect(q, distribution), x_0, times)
+    back = _samplers.runge_kutta(q, perfect(q, distribution), there, times[::-1])
     torch.testing.assert_close(back, x_0, rtol=0, atol=1e-5)
     assert float((there - there.roll(1, 0)).abs().min(0).values.max()) > 0
 
@@ -157,7 +157,7 @@ def test_the_ancestral_sampler_is_of_order_one() -> None:
 
 @pytest.mark.parametrize("count", [None, 10, 7])
 def test_ddim_with_eta_one_is_the_ancestral_sampler(count: int | None) -> None:
-    """The same law, and indeed the same draws: algebra turns one formula into the other."""
+    """The same distribution, and indeed the same draws: algebra turns one formula into the other."""
     q = steps(40, "cosine")
     x_t = noise.normal((64, 3, 2), noise.stream("start"), dtype=torch.float64)
 

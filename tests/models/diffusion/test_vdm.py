@@ -36,7 +36,7 @@ class KnowsNormal(Knowing):
 
 
 class KnowsBits(Knowing):
-    """Of two binary pixels of known law."""
+    """Of two binary pixels of known distribution."""
 
     def mean(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         x_t, alpha, sigma = x_t.flatten(1), alpha.flatten(1), sigma.flatten(1)

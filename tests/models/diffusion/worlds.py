@@ -1,4 +1,4 @@
-"""Laws whose perfect denoiser is known, and processes to drown them in."""
+"""Distributions whose perfect denoiser is known, and processes to drown them in."""
 
 import torch
 from torch import Tensor
@@ -21,8 +21,8 @@ def steps(count: int = 20, schedule: str = "linear") -> _process.Steps:
 PROCESSES: dict[str, _process.GaussianProcess] = {
     "linear": steps(1000),
     "cosine": steps(1000, "cosine"),
-    "straight": _process.Straight(),
-    "exploding": _process.Exploding(),
+    "straight": _process.RectifiedFlow(),
+    "exploding": _process.VarianceExploding(),
     "log-linear": _process.LogLinear(-10.0, 7.0),
 }
 
@@ -35,11 +35,11 @@ def mixture() -> GaussianMixture:
     )
 
 
-def perfect(process: _process.GaussianProcess, law: GaussianMixture) -> Denoiser:
+def perfect(process: _process.GaussianProcess, distribution: GaussianMixture) -> Denoiser:
     """E[x_0 | x_t]."""
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        return law.denoised(x_t, *(float(v) for v in process.alpha_sigma(t[:1])))
+        return distribution.denoised(x_t, *(float(v) for v in process.alpha_sigma(t[:1])))
 
     return denoise
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from genus.contract import Batch, GenerativeModel, Likelihood
 from genus.domain import Domain, Grid, Label, Vectors
-from genus.models.flow._pictures import ActNorm, ChannelCoupling, InvertibleConv, NormedConv, Release, fold, unfold
+from genus.models.flow._pictures import ActNorm, ChannelCoupling, InvertibleConv, NormedConv, SplitPrior, fold, unfold
 from genus.models.flow.glow import Glow, Level, Levels
 from genus.prob import noise
 
@@ -122,7 +122,7 @@ def test_the_convolution_starts_as_a_rotation_and_keeps_its_factors(channels: in
 
 def test_log_det_of_what_leaves_is_that_of_the_jacobian() -> None:
     stay, go = (noise.normal((1, 2, 2, 1), noise.stream(k), dtype=torch.float64) for k in ("stay", "go"))
-    release = shaken(Release(nn.Conv2d(2, 4, 3, padding=1))).double()
+    release = shaken(SplitPrior(nn.Conv2d(2, 4, 3, padding=1))).double()
     z, log_det = release(stay, go)
     torch.testing.assert_close(log_det[0], slogdet(lambda v: release(stay, v)[0], go))
     torch.testing.assert_close(release.inverse(stay, z), go)

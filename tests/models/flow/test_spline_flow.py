@@ -179,7 +179,7 @@ def test_rows_come_back_from_the_middle_and_from_the_tails(
 def test_density_integrates_to_one_in_the_units_of_the_data(autoregressive: bool) -> None:
     model = awake(2, autoregressive=autoregressive, spread=0.1)
     model.initialise(Table(100 + 30 * rows(1000, 2) * torch.tensor([1.0, 0.1])))
-    axis = (torch.arange(450) + 0.5) / 450 * 12 - 6  # beyond ± 4 it is the normal law itself
+    axis = (torch.arange(450) + 0.5) / 450 * 12 - 6  # beyond ± 4 it is the normal distribution itself
     unit = model.flow.standardise.std
     places = torch.cartesian_prod(axis, axis) * unit + model.flow.standardise.mean
     with torch.no_grad():

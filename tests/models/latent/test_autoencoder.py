@@ -37,7 +37,7 @@ def test_all_domains(domain: Domain, network: Any) -> None:
     x = model.sample(3, generator=stream(0))
     domain.check(x)
     losses = model.losses(Batch(x))
-    torch.testing.assert_close(losses["loss"], -model.log_given(x, model.encode(x)))
+    torch.testing.assert_close(losses["loss"], -model.log_likelihood(x, model.encode(x)))
 
 
 @pytest.mark.parametrize("decoder", ["squared", "auto"])
@@ -70,8 +70,8 @@ def test_a_linear_autoencoder_finds_the_principal_plane() -> None:
         loss.backward()
         optimizer.step()
     assert best - 1e-4 < float(loss.detach()) < 1.01 * best + 1e-4
-    codes, drawn = model.encode(rows), model.draw_prior(4000, None, stream("z"))
-    for k in range(2):  # samples come from the codes' own normal law
+    codes, drawn = model.encode(rows), model.sample_prior(4000, None, stream("z"))
+    for k in range(2):  # samples come from the codes' own normal distribution
         assert abs(z_of_mean(drawn[:, k], float(codes[:, k].mean()))) < 5
         torch.testing.assert_close(drawn[:, k].std(), codes[:, k].std(), rtol=0.1, atol=0.0)
 
@@ -88,7 +88,7 @@ def test_moments_move_in_training_only() -> None:
 def test_no_likelihood() -> None:
     model = Autoencoder(Grid(1, (2, 2), 2))
     assert not isinstance(model, HasLogProb)
-    assert model.likelihood is model.law_likelihood is Likelihood.NONE
+    assert model.likelihood is model.decoder_likelihood is Likelihood.NONE
     with pytest.raises(CapabilityError, match="does not sign HasLogProb"):
         model.log_prob(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
 

@@ -235,7 +235,7 @@ def test_draws_of_integers_follow_the_cells_that_log_given_counts() -> None:
         assert z_of_counts(counts, every[0, entry].exp()) < LARGEST_Z
         assert z_of_counts(counts, every[0, entry].roll(1).exp()) > LARGEST_Z
     expected = every.expand(9, -1, -1).gather(-1, x[:9].flatten(1).long().unsqueeze(-1)).sum((1, 2))
-    torch.testing.assert_close(model.log_given(x[:9], z.expand(9, 1)), expected)
+    torch.testing.assert_close(model.log_likelihood(x[:9], z.expand(9, 1)), expected)
 
 
 # -- the oracle of the family --------------------------------------------------------------------

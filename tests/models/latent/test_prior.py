@@ -18,13 +18,13 @@ from genus.testing.subjects import LABELS, ToySplit
 BINARY = Grid(1, (2, 2), 2)
 
 
-def laws(count: int, features: int) -> DiagonalNormal:
+def distributions(count: int, features: int) -> DiagonalNormal:
     mean, log_var = (noise.normal((count, features), stream(name), dtype=torch.float64) for name in ("m", "v"))
     return DiagonalNormal(2 * mean, log_var - 1)
 
 
 def test_a_mixture_is_the_mean_of_its_parts() -> None:
-    q, z = laws(5, 3), noise.normal((40, 3), stream("z"), dtype=torch.float64)
+    q, z = distributions(5, 3), noise.normal((40, 3), stream("z"), dtype=torch.float64)
     each = torch.distributions.Normal(q.mean, (0.5 * q.log_var).exp()).log_prob(z[:, None]).sum(-1)
     torch.testing.assert_close(log_mixture(z, q), each.logsumexp(1) - math.log(5))
 
@@ -44,7 +44,7 @@ def integral(log_density: Tensor, cell: float) -> float:
 
 
 def test_a_prior_is_a_density_and_draws_from_it() -> None:
-    """Its integral over a fine grid is one; the mean of a narrow law over it is one under its draws."""
+    """Its integral over a fine grid is one; the mean of a narrow distribution over it is one under its draws."""
     axis = torch.linspace(-16, 16, 129, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     flow = FlowPrior(2).double()
@@ -78,7 +78,7 @@ def test_moments_are_linear_in_the_batch_and_know_the_labels() -> None:
         mean = sum(half.get_buffer(name) for half in halves) / 2
         torch.testing.assert_close(buffer, mean)
     whole.update(z, label, 1.0)
-    mean, spread, axes = whole.law()
+    mean, spread, axes = whole.distribution()
     for k in range(2):
         torch.testing.assert_close(mean[k], z[label == k].mean(0))
         covariance = torch.cov(z[label == k].T, correction=0)

@@ -21,7 +21,7 @@ from genus.testing.subjects import LABELS
 
 
 def linear_vae(cls: type[VAE] = VAE, **settings: Any) -> tuple[VAE, LinearGaussian]:
-    """A linear VAE that holds the true model and the true posterior of a linear-Gaussian law.
+    """A linear VAE that holds the true model and the true posterior of a linear-Gaussian distribution.
 
     W has orthogonal columns, so that the posterior's covariance is diagonal, as q's is.
     """
@@ -90,29 +90,29 @@ def test_kl_to_standard_agrees_with_torch() -> None:
 )
 def test_a_decoder_is_a_law(name: str, levels: int, scale: Any) -> None:
     domain = Grid(1, (1,), levels)
-    law = _decoder.choose(name, domain, scale).double().requires_grad_(False)
+    distribution = _decoder.choose(name, domain, scale).double().requires_grad_(False)
     states = all_states(domain)
     for seed in range(5):
-        parameters = noise.normal((1, law.outputs, 1, 1), stream("law", seed)).double()
-        p = law.log_prob(states, parameters.expand(levels, -1, -1, -1)).exp().flatten()
+        parameters = noise.normal((1, distribution.outputs, 1, 1), stream("distribution", seed)).double()
+        p = distribution.log_prob(states, parameters.expand(levels, -1, -1, -1)).exp().flatten()
         assert float(p.sum()) == pytest.approx(1, abs=1e-12)
-        draws = law.draw(parameters.expand(20_000, -1, -1, -1), stream("draw", seed)).double()
+        draws = distribution.draw(parameters.expand(20_000, -1, -1, -1), stream("draw", seed)).double()
         assert abs(z_of_mean(draws, float((p * states.flatten()).sum()))) < 5
         assert abs(z_of_mean(draws.square(), float((p * states.flatten().double().square()).sum()))) < 5
 
 
 def test_auto_takes_the_law_that_fits() -> None:
-    assert isinstance(VAE(Grid(1, (4, 4), 2)).law, _decoder.Bernoulli)
-    assert isinstance(VAE(Grid(3, (4, 4), 256)).law, _decoder.DiscretizedLogistic)
-    assert isinstance(VAE(Vectors(3)).law, _decoder.Gaussian)
-    assert isinstance(VAE(Waveform(9, 8000)).law, _decoder.DiscretizedLogistic)
-    assert isinstance(VAE(Waveform(9, 8000), decoder="categorical").law, _decoder.Categorical)
-    assert isinstance(VAE(Tokens(9, 3)).law, _decoder.Categorical)
-    assert isinstance(VAE(Tokens(9, 2)).law, _decoder.Bernoulli)
-    assert isinstance(VAE(Grid(1, (4, 4), 5, ordered=False)).law, _decoder.Categorical)
+    assert isinstance(VAE(Grid(1, (4, 4), 2)).distribution, _decoder.Bernoulli)
+    assert isinstance(VAE(Grid(3, (4, 4), 256)).distribution, _decoder.DiscretizedLogistic)
+    assert isinstance(VAE(Vectors(3)).distribution, _decoder.Gaussian)
+    assert isinstance(VAE(Waveform(9, 8000)).distribution, _decoder.DiscretizedLogistic)
+    assert isinstance(VAE(Waveform(9, 8000), decoder="categorical").distribution, _decoder.Categorical)
+    assert isinstance(VAE(Tokens(9, 3)).distribution, _decoder.Categorical)
+    assert isinstance(VAE(Tokens(9, 2)).distribution, _decoder.Bernoulli)
+    assert isinstance(VAE(Grid(1, (4, 4), 5, ordered=False)).distribution, _decoder.Categorical)
     with pytest.raises(ValueError, match="cannot describe"):
         VAE(Tokens(9, 3), decoder="discretized_logistic")
-    with pytest.raises(ValueError, match="needs a law with a scale"):
+    with pytest.raises(ValueError, match="needs a distribution with a scale"):
         VAE(Tokens(9, 3), scale="shared")
     with pytest.raises(ValueError, match="cannot describe"):
         VAE(Grid(1, (4, 4), 256), decoder="bernoulli")
@@ -131,7 +131,7 @@ def test_grey_bce_is_no_likelihood() -> None:
 def test_grey_bce_has_the_floor_of_the_data_entropy() -> None:
     grey = VAE(Grid(1, (1, 1), 256), decoder="grey_bce")
     x = torch.full((1, 1, 1, 1), 51, dtype=torch.uint8)  # 0.2: the best logit is logit(0.2), and its loss is not 0
-    best = -grey.law.log_prob(x, torch.logit(torch.tensor(0.2)).view(1, 1, 1, 1, 1))
+    best = -grey.distribution.log_prob(x, torch.logit(torch.tensor(0.2)).view(1, 1, 1, 1, 1))
     assert float(best) == pytest.approx(-0.2 * math.log(0.2) - 0.8 * math.log(0.8), abs=1e-6)
 
 
@@ -285,16 +285,16 @@ def test_a_linear_vae_with_one_scale_is_ppca() -> None:
     rows = truth.sample(9_000, stream("x"))
     model = VAE(Vectors(4), latent_features=2, hidden=(), scale="shared").double()
     model.initialise(Fixed(rows))
-    unit = model.law.scale
+    unit = model.distribution.scale
     assert float(unit.std()) == 0
     torch.testing.assert_close(unit[0], rows.var(0, correction=0).mean().sqrt())
     with torch.no_grad():
-        model.law.log_scale.copy_((3.0 / unit[0]).log())
+        model.distribution.log_scale.copy_((3.0 / unit[0]).log())
         model.decoder[-1].weight.copy_(truth.w / unit[0])
-        model.bias.copy_(((truth.mean - model.law.shift) / unit)[None])
+        model.bias.copy_(((truth.mean - model.distribution.shift) / unit)[None])
     z = noise.normal((50, 2), stream("z"), dtype=torch.float64)
-    law = torch.distributions.Normal(z @ truth.w.T + truth.mean, 3.0)
-    torch.testing.assert_close(model.log_given(rows[:50], z), law.log_prob(rows[:50]).sum(1))
+    distribution = torch.distributions.Normal(z @ truth.w.T + truth.mean, 3.0)
+    torch.testing.assert_close(model.log_likelihood(rows[:50], z), distribution.log_prob(rows[:50]).sum(1))
     gap = truth.log_prob(rows[:200]) - model.log_prob(rows[:200], num_samples=2000, generator=stream("k"))
     assert abs(float(gap.mean())) < 0.05
 
@@ -374,11 +374,11 @@ def test_the_tutorials_curve_on_mnist() -> None:
 
 
 def test_the_sum_of_bernoulli_laws_and_its_gradient() -> None:
-    law = _decoder.Bernoulli(Grid(1, (3, 5), 2))
+    distribution = _decoder.Bernoulli(Grid(1, (3, 5), 2))
     x = (noise.uniform((6, 1, 3, 5), stream("x")) < 0.5).to(torch.uint8)
     logits = (20 * noise.normal((6, 1, 1, 3, 5), stream("l"), dtype=torch.float64)).requires_grad_()
     weight = noise.normal((6,), stream("w"), dtype=torch.float64)
-    total, plain = law.total(x, logits), law.log_prob(x, logits).flatten(1).sum(1)
+    total, plain = distribution.total(x, logits), distribution.log_prob(x, logits).flatten(1).sum(1)
     torch.testing.assert_close(total, plain)
     gradients = [torch.autograd.grad((weight * value).sum(), logits)[0] for value in (total, plain)]
     torch.testing.assert_close(*gradients)

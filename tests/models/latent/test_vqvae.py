@@ -45,7 +45,7 @@ def all_codes(model: CodeModel) -> Tensor:
 def exact_log_prob(model: CodeModel, x: Tensor) -> Tensor:
     """log sum_z p(z) p(x|z) over all codes."""
     codes = all_codes(model)
-    nats = [model.log_given(x, z.expand(len(x), *z.shape)) + model.log_prior(z[None]) for z in codes]
+    nats = [model.log_likelihood(x, z.expand(len(x), *z.shape)) + model.log_prior(z[None]) for z in codes]
     return torch.stack(nats).double().logsumexp(0)
 
 
@@ -119,10 +119,10 @@ def test_the_loss_is_equation_3_with_means_weighed_by_the_entries() -> None:
     model = fresh(VQVAE, Grid(1, (8, 8)), codebook="gradient", commitment=0.5)
     x = ToySplit(model.domain).x[:6]
     terms = model.losses(Batch(x), stream("loss"))
-    z = model.bottlenecks[0].shrink(model.encoder(model.law.normalise(x, torch.float32)))
+    z = model.bottlenecks[0].shrink(model.encoder(model.distribution.normalise(x, torch.float32)))
     e = model.codebooks[0].look_up(model.encode(x)[:, 0])
     square = (z - e).square().flatten(1).mean(1)
-    expected = -model.log_given(x, model.encode(x)) + 64 * (0.5 + 1) * square
+    expected = -model.log_likelihood(x, model.encode(x)) + 64 * (0.5 + 1) * square
     torch.testing.assert_close(terms["loss"], expected)
 
 
@@ -186,11 +186,11 @@ def test_a_collapsed_codebook_is_told_and_revival_is_the_cure() -> None:
 def test_the_mse_decoder_is_in_units_of_the_datas_variance_and_has_no_likelihood() -> None:
     model = fresh(VQVAE, Grid(3, (8, 8)), decoder="mse")
     x = ToySplit(model.domain).x
-    u = model.law.normalise(x, torch.float32)
-    assert float(model.law.variance) == pytest.approx(float(u.double().var(correction=0)), rel=1e-5)
+    u = model.distribution.normalise(x, torch.float32)
+    assert float(model.distribution.variance) == pytest.approx(float(u.double().var(correction=0)), rel=1e-5)
     with torch.no_grad():
         mean = model.parameters_given(model.encode(x)).squeeze(1)
-        expected = (u - mean).square().flatten(1).sum(1) / model.law.variance
+        expected = (u - mean).square().flatten(1).sum(1) / model.distribution.variance
         torch.testing.assert_close(model.losses(Batch(x))["reconstruction"], expected)
     assert model.likelihood is Likelihood.NONE
     with pytest.raises(CapabilityError, match="squared errors"):

@@ -2,7 +2,7 @@
 
 A generator turns noise into pictures; a discriminator tells them from real ones; each is
 trained to beat the other. Where the discriminator is perfect, the value of the game is
--ln 4 + 2 JSD(data, generator), so the generator wins by drawing from the data's law.
+-ln 4 + 2 JSD(data, generator), so the generator wins by drawing from the data's distribution.
 
 Goodfellow et al. (2014), "Generative Adversarial Nets", https://arxiv.org/abs/1406.2661 (the
 game; equation numbers are theirs). Radford, Metz, Chintala (2015), https://arxiv.org/abs/1511.06434
@@ -112,7 +112,7 @@ class DCGAN(GenerativeModel):
         "Generative Adversarial Networks. https://arxiv.org/abs/1511.06434"
     )
     domains: ClassVar[tuple[type[Domain], ...]] = (Grid,)
-    reads_order = True
+    needs_ordered_levels = True
     recipes: ClassVar[dict[str, Recipe]] = {
         "quick": Recipe(learning_rate=5e-4, betas=(0.5, 0.999), batch_size=64, steps=2000, settings={"width": 32}),
         "paper": Recipe(learning_rate=2e-4, betas=(0.5, 0.999), batch_size=128, steps=50_000),
@@ -152,7 +152,7 @@ class DCGAN(GenerativeModel):
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, latent_features=8, width=8)
 
-    def generate(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+    def fakes(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` pictures in [-1, 1]."""
         z = 2 * noise.uniform((count, self.latent_features), generator, self.device) - 1
         return self.generator(z)
@@ -160,7 +160,7 @@ class DCGAN(GenerativeModel):
     def discriminator_losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """The discriminator's turn; shows how often it is right on either side."""
         with torch.no_grad():
-            pictures = self.generate(len(batch.x), generator)
+            pictures = self.fakes(len(batch.x), generator)
         real = self.discriminator(to_unit(batch.x, self.levels))
         fake = self.discriminator(pictures)
         return {
@@ -171,7 +171,7 @@ class DCGAN(GenerativeModel):
 
     def generator_losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """The generator's turn; the discriminator judges and learns nothing."""
-        return {"loss": generator_loss(frozen(self.discriminator, self.generate(len(batch.x), generator)), self.loss)}
+        return {"loss": generator_loss(frozen(self.discriminator, self.fakes(len(batch.x), generator)), self.loss)}
 
     def players(self) -> list[Player]:
         return [
@@ -193,7 +193,7 @@ class DCGAN(GenerativeModel):
 
     def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
         real = to_unit(batch.x[:LOOKED_AT], self.levels)
-        fake = self.generate(len(real), generator)
+        fake = self.fakes(len(real), generator)
         losing = "Try a lower --learning-rate, a larger --batch-size or a --width that suits more data."
         if self.loss == "minimax":
             losing = "Try --loss non_saturating, whose gradient does not vanish here; " + losing[4:]
@@ -209,4 +209,4 @@ class DCGAN(GenerativeModel):
     ) -> Tensor:
         if condition is not None:
             raise ValueError("dcgan is built without a condition; got one.")
-        return to_level(self.generate(count, generator), self.levels).to(self.domain.dtype)
+        return to_level(self.fakes(count, generator), self.levels).to(self.domain.dtype)

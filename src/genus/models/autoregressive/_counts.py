@@ -182,7 +182,7 @@ def normalised(weights: Tensor) -> Tensor:
 
 
 def classes_of(condition: Domain | None) -> int:
-    """How many laws a conditional model holds."""
+    """How many distributions a conditional model holds."""
     return condition.count if isinstance(condition, Label) else 1
 
 

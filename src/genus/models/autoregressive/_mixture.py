@@ -1,6 +1,6 @@
 """A mixture over orderings: p(x) = 1/K sum_k p_k(x), each p_k the chain rule in an ordering of its own.
 
-It is a law because each part is; an average of the parts' logits would be none, as together the
+It is a distribution because each part is; an average of the parts' logits would be none, as together the
 orderings see every entry. For K = 1 the mixture *is* a chain rule, so it can be walked entry by entry
 (what compression needs). For K > 1 it cannot: the orderings agree on no first entry, and what p(x)
 says of an entry in any one order would be a sum over all values of the entries that come later in it

@@ -2,7 +2,7 @@ r"""DeepNADE: one network for every ordering of the entries, so any part complet
 
 Trained as `_orderless` says: any set of entries is shown, and the network, fed with (x * visible,
 visible) so that it can tell a hidden entry from one that is zero, predicts all others at once.
-`log_prob` is the law that `sample` draws from: a mixture over a fixed set of orderings,
+`log_prob` is the distribution that `sample` draws from: a mixture over a fixed set of orderings,
 p(x) = 1/O sum_o p_o(x) (an ensemble; never an average of logits). Each ordering costs D passes,
 but the first layer of those is a running sum over the visible entries, as in `nade`:
 

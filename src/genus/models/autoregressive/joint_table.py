@@ -1,7 +1,7 @@
 """Joint table: one probability for each state that a datum can be in. The model with nothing left out.
 
 p(x) = (how often x itself was seen + s) / (number of data + s K^n) for n entries of K levels: the
-maximum of the likelihood over *all* laws, and the reason for every other model: it has K^n - 1 free
+maximum of the likelihood over *all* distributions, and the reason for every other model: it has K^n - 1 free
 parameters. Four binary pixels need 15 and one pixel of three bytes 256^3 - 1 = 16,777,215; 28x28
 binary pixels would need 2^784 - 1, about 1.0e236, and are refused with that number. What it has not
 seen it does not know: nothing is carried over from one state to another.
@@ -58,7 +58,7 @@ class JointTable(CountTable, IsEditable):
         return self.labels(condition, len(x)).unsqueeze(1), states
 
     def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
-        """The conditionals of the joint law: how often each beginning goes on how."""
+        """The conditionals of the joint distribution: how often each beginning goes on how."""
         labels, levels = self.labels(condition, count), self.domain.levels
         begun = [self.counts]  # how often each beginning came: of all entries, of all but one, ...
         for _ in range(self.domain.num_dims - 1):

@@ -150,7 +150,7 @@ class PixelCNNPP(RasterModel):
         "Salimans, Karpathy, Chen, Kingma (2017). PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture "
         "Likelihood and Other Modifications. https://arxiv.org/abs/1701.05517"
     )
-    reads_order = True  # levels are bins of logistic densities
+    needs_ordered_levels = True  # levels are bins of logistic densities
     recipes = {  # noqa: RUF012
         "quick": Recipe(
             learning_rate=3e-3, batch_size=32, steps=600, schedule="cosine", warmup_steps=50, clip_norm=100.0, ema=0.99,
@@ -202,17 +202,17 @@ class PixelCNNPP(RasterModel):
         outputs: Tensor = self.head(F.elu(u))
         return outputs
 
-    def law(self, outputs: Tensor) -> LogisticMixture:
+    def distribution(self, outputs: Tensor) -> LogisticMixture:
         """The mixtures from the network's numbers ``(..., rows * mixtures)``."""
         return LogisticMixture.of(outputs, self.domain.channels, self.domain.levels)
 
-    def laws(self, x: Tensor, condition: Tensor | None) -> tuple[LogisticMixture, Tensor]:
+    def distributions(self, x: Tensor, condition: Tensor | None) -> tuple[LogisticMixture, Tensor]:
         """Of all pixels, and the pixels ``(B, H, W, channels)``."""
         self.domain.check(x)
         check_condition(self, condition, len(x))
         planes = self.planes(x).contiguous(memory_format=torch.channels_last)
         outputs = self.full_pass(planes, condition).to(planes.dtype)  # out of autocast
-        return self.law(outputs.movedim(1, -1)), x.movedim(1, -1)
+        return self.distribution(outputs.movedim(1, -1)), x.movedim(1, -1)
 
     def log_prob(
         self,
@@ -222,12 +222,12 @@ class PixelCNNPP(RasterModel):
         num_samples: int = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        laws, pixels = self.laws(x, condition)
-        return laws.log_prob(pixels).flatten(1).sum(1)
+        distributions, pixels = self.distributions(x, condition)
+        return distributions.log_prob(pixels).flatten(1).sum(1)
 
     def logits(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        laws, pixels = self.laws(x, condition)
-        channels = [laws.channel(pixels, channel) for channel in range(self.domain.channels)]
+        distributions, pixels = self.distributions(x, condition)
+        channels = [distributions.channel(pixels, channel) for channel in range(self.domain.channels)]
         return self.narrow(torch.stack(channels, 1)).movedim(-1, 2)
 
     def narrow(self, log_p: Tensor) -> Tensor:
@@ -235,7 +235,7 @@ class PixelCNNPP(RasterModel):
         return log_p[..., 1:] - log_p[..., :1] if self.width == 1 else log_p
 
     def entry(self, outputs: Tensor, pixel: Tensor, channel: int) -> Tensor:
-        return every_level(self.narrow(self.law(outputs).channel(pixel, channel)))
+        return every_level(self.narrow(self.distribution(outputs).channel(pixel, channel)))
 
     def walker(self, count: int, condition: Tensor | None) -> "PlusWalker":
         return PlusWalker(self, count, condition)

@@ -1,7 +1,7 @@
 """Diffusion models: noise undone, one step at a time.
 
 A fixed process turns data into noise, x_0 -> x_t -> x_1, in steps so small that each can be
-undone by a simple law: a normal one, or hops between levels. A network learns to undo them, all at
+undone by a simple distribution: a normal one, or hops between levels. A network learns to undo them, all at
 once: shown a noisy datum and the time, it says what the clean one was (or, which is the same,
 which noise is in it). Samples start from noise and walk back.
 

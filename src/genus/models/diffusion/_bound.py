@@ -62,7 +62,8 @@ LogDecoder = Callable[[Tensor, Tensor], Tensor]
 
 
 def log_decoder(scaling: Scaling, x: Tensor) -> LogDecoder:
-    """That of raw data ``x``: a normal law, cut into bins where there are levels (equation 13), in raw units."""
+    """That of raw data ``x``: a normal distribution, cut into bins where there are levels (equation 13), in raw
+    units."""
     if scaling.domain.levels is not None:
         levels = scaling.domain.levels
         return lambda mean, scale: discretized_gaussian.log_prob(x, mean, scale, levels)

@@ -12,8 +12,8 @@ the *other* entries say of an entry; its own noisy state is taken in by Bayes' r
 p(x_0^i | x_t without entry i), and then p(x_{t-1}^i | x_t) is the true one.
 
 Nothing here knows the shape of a datum: x is any integer tensor ``(B, ...)``, steps are ``(B,)`` from 0 (data) to T
-(noise). Laws have the states as their last axis. Data have ``levels`` values; the absorbing process has one state
-more, the mask. Equation numbers are those of Austin et al. (2021), https://arxiv.org/abs/2107.03006.
+(noise). Distributions have the states as their last axis. Data have ``levels`` values; the absorbing process has one
+state more, the mask. Equation numbers are those of Austin et al. (2021), https://arxiv.org/abs/2107.03006.
 """
 
 from abc import ABC, abstractmethod
@@ -59,19 +59,20 @@ class CategoricalProcess(nn.Module, ABC):
 
     @abstractmethod
     def spread(self, p: Tensor, step: Tensor) -> Tensor:
-        """p Q_bar_t, the law of x_t for x_0 of the law p: ``(B, ..., levels)`` -> ``(B, ..., states)``."""
+        """p Q_bar_t, the distribution of x_t for x_0 of the distribution p: ``(B, ..., levels)`` -> ``(B, ...,
+        states)``."""
 
     @abstractmethod
     def likelihood(self, x_t: Tensor, step: Tensor, previous: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """q(x_t | x_previous) for every state of x_previous, previous < step: ``(B, ..., states)``."""
 
-    def law(self, x_0: Tensor, step: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    def distribution(self, x_0: Tensor, step: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """q(x_t | x_0), ``(B, ..., states)``."""
         return self.spread(one_hot(x_0, self.levels, dtype), step)
 
     def diffuse(self, x_0: Tensor, step: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A draw of q(x_t | x_0), int64 of the shape of x_0."""
-        return noise.categorical(self.law(x_0, step).log(), generator)
+        return noise.categorical(self.distribution(x_0, step).log(), generator)
 
     def seen(self, x_0: Tensor, step: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Known entries as the network may see them at a step: as noisy as the others."""
@@ -81,7 +82,7 @@ class CategoricalProcess(nn.Module, ABC):
         self, x_t: Tensor, x_0: Tensor, step: Tensor, previous: Tensor, dtype: torch.dtype = torch.float64
     ) -> Tensor:
         """log q(x_previous | x_t, x_0), ``(B, ..., states)`` (equation 3); NaN where q(x_t | x_0) is zero."""
-        joint = self.likelihood(x_t, step, previous, dtype).log() + self.law(x_0, previous, dtype).log()
+        joint = self.likelihood(x_t, step, previous, dtype).log() + self.distribution(x_0, previous, dtype).log()
         return joint.log_softmax(-1)
 
     def log_reverse(self, x_t: Tensor, log_p: Tensor, step: Tensor, previous: Tensor) -> Tensor:
@@ -96,12 +97,12 @@ class CategoricalProcess(nn.Module, ABC):
     def end_cost(self, x_0: Tensor) -> Tensor:
         """L_T = KL( q(x_T | x_0) || p(x_T) ), what is left of a datum at the end: ``(B,)`` float64 nats."""
         every = torch.arange(self.levels, device=x_0.device)
-        left = self.law(every, torch.full_like(every, self.steps)).log()
+        left = self.distribution(every, torch.full_like(every, self.steps)).log()
         return categorical_kl(left, self.stationary.log())[x_0].flatten(1).sum(1)
 
 
 class Forgetting(CategoricalProcess):
-    """A process that keeps an entry or forgets it, and draws a forgotten one from the stationary law.
+    """A process that keeps an entry or forgets it, and draws a forgotten one from the stationary distribution.
 
     kept: ``(T + 1,)`` probabilities that an entry is still kept, falling from 1.
     """
@@ -185,8 +186,8 @@ class Absorbing(Forgetting):
         return x_0.long()
 
 
-class Gaussian(CategoricalProcess):
-    """Hops to levels nearby, with the odds of a normal law on the ordered levels (appendix A.2.3).
+class DiscretizedGaussian(CategoricalProcess):
+    """Hops to levels nearby, with the odds of a normal distribution on the ordered levels (appendix A.2.3).
 
     Q_bar has no closed form: all T of them are kept as one table of T K^2 numbers, 512 MiB at the most (256
     levels, 1,000 steps). It is computed when it is first asked for, and no checkpoint holds it.
@@ -228,7 +229,7 @@ class Gaussian(CategoricalProcess):
         """A product with one matrix a datum."""
         return (p.reshape(len(p), -1, self.levels) @ self.table[step].to(p.dtype)).view(p.shape)
 
-    def law(self, x_0: Tensor, step: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    def distribution(self, x_0: Tensor, step: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """Rows of the table, looked up."""
         return self.table[step.view(-1, *[1] * (x_0.ndim - 1)), x_0.long()].to(dtype)
 
@@ -274,7 +275,7 @@ def process_of(kernel: Kernel, levels: int, steps: int) -> CategoricalProcess:
         return Absorbing(levels, 1 - t)
     if kernel == "gaussian":
         last = max(20 / steps, 4 / (levels - 1) ** 2)
-        return Gaussian(levels, torch.linspace(last / 200, last, steps, dtype=torch.float64))
+        return DiscretizedGaussian(levels, torch.linspace(last / 200, last, steps, dtype=torch.float64))
     raise ValueError(f"expected the kernel 'uniform', 'absorbing' or 'gaussian'; got {kernel!r}.")
 
 
@@ -282,7 +283,7 @@ def process_of(kernel: Kernel, levels: int, steps: int) -> CategoricalProcess:
 
 
 def one_hot(x: Tensor, states: int, dtype: torch.dtype) -> Tensor:
-    """Laws that are sure of x: ``(...)`` -> ``(..., states)``."""
+    """Distributions that are sure of x: ``(...)`` -> ``(..., states)``."""
     return torch.zeros(*x.shape, states, dtype=dtype, device=x.device).scatter_(-1, x.long().unsqueeze(-1), 1.0)
 
 
@@ -345,7 +346,7 @@ def log_weight(
 
     step = torch.full((len(x_0),), process.steps, device=x_0.device)
     x_t = process.diffuse(x_0, step, generator)
-    weight = of(process.stationary.log() - process.law(x_0, step).log(), x_t)
+    weight = of(process.stationary.log() - process.distribution(x_0, step).log(), x_t)
     for _ in range(process.steps):
         log_q = process.log_posterior(x_t, x_0, step, step - 1)
         log_r = reverse(x_t, step, step - 1)

@@ -42,7 +42,7 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
     """
 
     domains: ClassVar[tuple[type[Domain], ...]] = (Grid, Waveform, Vectors, Points)
-    reads_order = True
+    needs_ordered_levels = True
     process: GaussianProcess
     predicts: _denoiser.Prediction
     spread = 0.5  # of the data, for the prediction ``edm``
@@ -109,14 +109,14 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         """What the network gives for each entry: ``outputs`` tensors of the shape of x."""
         maps = x.unsqueeze(1) if isinstance(self.domain, Waveform) else x
         context = None if self.label is None or label is None else self.label(label)
-        said = self.network(self.features(maps), self.clock(t).to(x.dtype), context)
-        return said.reshape(len(x), self.outputs, *x.shape[1:]).unbind(1)
+        outputs = self.network(self.features(maps), self.time_input(t).to(x.dtype), context)
+        return outputs.reshape(len(x), self.outputs, *x.shape[1:]).unbind(1)
 
     def features(self, maps: Tensor) -> Tensor:
         """What the network reads of ``(B, C, ...)``: ``inputs`` numbers for each of the C."""
         return maps
 
-    def clock(self, t: Tensor) -> Tensor:
+    def time_input(self, t: Tensor) -> Tensor:
         """What the network is told of the time."""
         return t
 
@@ -134,11 +134,11 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
             given = self.outputs_at(x, t, condition)[0]
             if not guidance:
                 return given
-            return (1 + guidance) * given - guidance * self.outputs_at(x, t, self.nothing(len(x)))[0]
+            return (1 + guidance) * given - guidance * self.outputs_at(x, t, self.null_label(len(x)))[0]
 
         return network
 
-    def nothing(self, count: int) -> Tensor:
+    def null_label(self, count: int) -> Tensor:
         """The label that stands for none, ``(count,)``."""
         assert self.label is not None
         return torch.full((count,), self.label.num_embeddings - 1, device=self.device)
@@ -148,7 +148,7 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         if condition is None or not self.label_dropout:
             return condition
         out = noise.uniform((len(condition),), generator, condition.device) < self.label_dropout
-        return torch.where(out, self.nothing(len(condition)), condition)
+        return torch.where(out, self.null_label(len(condition)), condition)
 
     def denoiser(self, condition: Tensor | None, guidance: float = 0.0, clip: bool | None = None) -> _denoiser.Denoiser:
         """``(x_t, t)`` -> the estimate of x_0 in scaled units; those of grids and sound stay in [-1, 1]."""
@@ -321,7 +321,7 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         check_condition(self, condition, len(x))
         denoise, draws = self.denoiser(condition, clip=False), []
         for _ in range(num_samples):
-            x_0, volume = self.scaling.spread_out(x, generator)
+            x_0, volume = self.scaling.dequantize(x, generator)
             draws.append(
                 _ode.log_density(self.process, denoise, x_0, self.flow_steps, self.nearest, generator) + volume
             )

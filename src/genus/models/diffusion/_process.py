@@ -156,7 +156,7 @@ class LearnedSteps(Steps):
         return torch.cat([log_kept.new_zeros(1), log_kept])
 
 
-class Straight(GaussianProcess):
+class RectifiedFlow(GaussianProcess):
     """alpha = 1 - t, sigma = t: the straight line from the datum to its noise (Lipman et al. 2023,
     https://arxiv.org/abs/2210.02747, with time turned round; Liu et al. 2023, https://arxiv.org/abs/2209.03003)."""
 
@@ -169,7 +169,7 @@ class Straight(GaussianProcess):
         return torch.sin(angle) / (torch.sin(angle) + torch.cos(angle))
 
 
-class Exploding(GaussianProcess):
+class VarianceExploding(GaussianProcess):
     """alpha = 1, sigma = largest * t^rho: data stay where they are and noise covers them (Karras et al. 2022,
     https://arxiv.org/abs/2206.00364; evenly spaced times are the noise levels of their equation 5).
 

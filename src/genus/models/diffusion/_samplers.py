@@ -7,7 +7,7 @@
     runge_kutta the classical method in the angle of the process, four calls a step; order 4
 
 Without fresh noise all but `ancestral` solve one ordinary differential equation, the probability flow
-(Song et al. 2021, https://arxiv.org/abs/2011.13456, equation 13), whose solution has the law of x_t at
+(Song et al. 2021, https://arxiv.org/abs/2011.13456, equation 13), whose solution has the distribution of x_t at
 every time. It goes both ways: noise to data is sampling, data to noise is encoding.
 
 Times are lists that fall from 1 to 0 (or part of the way); `even` makes them.
@@ -93,7 +93,7 @@ def ddim(
 ) -> Tensor:
     """The non-Markovian steps of Song et al. (2021), equation 12, https://arxiv.org/abs/2010.02502.
 
-    eta: share of fresh noise; 0 is a deterministic map of ``x``, 1 has the law of `ancestral`
+    eta: share of fresh noise; 0 is a deterministic map of ``x``, 1 has the distribution of `ancestral`
     with the posterior's variance.
     """
     for t, s in pairs(times, x):

@@ -68,7 +68,7 @@ class Scaling(nn.Module):
         """log |d encode / dx| of one datum of a continuous domain (float64)."""
         return -self.scale.double().log().sum() * (x[0].numel() / len(self.scale))
 
-    def spread_out(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, float]:
+    def dequantize(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, float]:
         """Data whose density a model can have, and the log of a raw unit's volume in them: log p(x) is at least the
         mean of the log-density plus that volume. Levels are filled with uniform noise, a bin each."""
         if self.domain.levels is None:

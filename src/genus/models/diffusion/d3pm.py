@@ -225,7 +225,7 @@ class D3PM(GenerativeModel, HasLogProb, IsConditional, IsEditable):
     ) -> Tensor:
         """Sample, with the kept entries shown at every step: never masked (absorbing), or as noisy as the others.
 
-        With the absorbing kernel and a perfect network that is the law of the others given the kept, up to the
+        With the absorbing kernel and a perfect network that is the distribution of the others given the kept, up to the
         steps that unmask several at once; the other kernels only approximate it.
         """
         self.domain.check(x)

@@ -138,7 +138,7 @@ class DDPM(BoundDensity):
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, timesteps=4, width=8, multipliers=(1, 1), blocks=1, dropout=0.0, flow_steps=3)
 
-    def clock(self, t: Tensor) -> Tensor:
+    def time_input(self, t: Tensor) -> Tensor:
         """The steps before this one, 0 .. T - 1, in thousandths: what the paper's code embeds, whatever T is."""
         return (t * self.process.steps - 1) / 1000
 
@@ -157,13 +157,13 @@ class DDPM(BoundDensity):
             step, weight = self.moments.draw(len(x_0), generator)
         eps = noise.normal(tuple(x_0.shape), generator, x_0.device, x_0.dtype)
         t = self.process.time(step)
-        said = self.outputs_at(self.process.diffuse(x_0, t, eps), t, label)
-        simple = _denoiser.error(self.process, lambda *_: said[0], self.predicts, x_0, t, eps)
+        outputs = self.outputs_at(self.process.diffuse(x_0, t, eps), t, label)
+        simple = _denoiser.error(self.process, lambda *_: outputs[0], self.predicts, x_0, t, eps)
         if self.objective == "simple":
             return {"loss": simple}
         # T L_{t-1} / D: in the mean over steps the bound, in nats an entry.
         term = _bound.step_term(
-            self.process, self.step_of(said, freeze_mean=self.objective == "hybrid"), x_0, step, eps,
+            self.process, self.step_of(outputs, freeze_mean=self.objective == "hybrid"), x_0, step, eps,
             _bound.log_decoder(self.scaling, batch.x),
         )  # fmt: skip
         bound = (self.process.steps / self.domain.num_dims) * term.to(x_0.dtype)
@@ -173,16 +173,16 @@ class DDPM(BoundDensity):
             return {"loss": weight * bound, "bound": weight * bound.detach()}
         return {"loss": weight * (simple + HYBRID * bound), "simple": weight * simple, "bound": weight * bound}
 
-    def step_of(self, said: tuple[Tensor, ...], freeze_mean: bool = False) -> _samplers.Reverse:
+    def step_of(self, outputs: tuple[Tensor, ...], freeze_mean: bool = False) -> _samplers.Reverse:
         """The reverse step that the network's outputs at x_t mean."""
-        output = said[0].detach() if freeze_mean else said[0]
+        mean_output = outputs[0].detach() if freeze_mean else outputs[0]
         kind = self.variance
 
         def reverse(x_t: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-            denoise = _denoiser.denoiser(self.process, lambda *_: output, self.predicts, clip=self.clips)
+            denoise = _denoiser.denoiser(self.process, lambda *_: mean_output, self.predicts, clip=self.clips)
             mean, _ = self.process.posterior(x_t, denoise(x_t, t), t, s)
             if kind == "learned":
-                return mean, _bound.between(self.process, x_t, t, s, 0.5 * (said[1].to(x_t) + 1))
+                return mean, _bound.between(self.process, x_t, t, s, 0.5 * (outputs[1].to(x_t) + 1))
             return mean, _bound.step_variance(self.process, x_t, t, s, kind).to(x_t)
 
         return reverse
@@ -197,10 +197,10 @@ class DDPM(BoundDensity):
 
     def reverse(self, condition: Tensor | None, guidance: float = 0.0) -> _samplers.Reverse:
         def reverse(x_t: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-            said = self.outputs_at(x_t, t, condition)
+            outputs = self.outputs_at(x_t, t, condition)
             if guidance:
-                said = (self.predict(condition, guidance)(x_t, t), *said[1:])
-            return self.step_of(said)(x_t, t, s)
+                outputs = (self.predict(condition, guidance)(x_t, t), *outputs[1:])
+            return self.step_of(outputs)(x_t, t, s)
 
         return reverse
 

@@ -1,16 +1,16 @@
 """The first diffusion model: destroy a datum slowly, learn to undo each step, train on the whole bound.
 
 A fixed or learned process turns data into noise in T steps, normal numbers by Gaussian noise, bits by flips; steps
-back have the same form (a normal law, a coin), and a network gives their parameters. The loss is the variational
-bound itself, which for known processes is a sum of divergences in closed form (equations 9 to 14).
+back have the same form (a normal distribution, a coin), and a network gives their parameters. The loss is the
+variational bound itself, which for known processes is a sum of divergences in closed form (equations 9 to 14).
 
 Sohl-Dickstein, Weiss, Maheswaranathan, Ganguli (2015), https://arxiv.org/abs/1503.03585.
 
 What differs from the paper: one random step a datum and a training step, as in the authors' code; a residual MLP or a
 U-Net that is told the time, instead of radial bases and outputs that bumps blend along the time; data are standardised,
-or scaled to [-1, 1], where they are integers of more than two levels; their last step is a normal law cut into bins,
-which makes the bound one on probabilities (the paper's is a density of dequantized data, and leaves its last step out);
-Adam instead of SFO or RMSprop.
+or scaled to [-1, 1], where they are integers of more than two levels; their last step is a normal distribution cut
+into bins, which makes the bound one on probabilities (the paper's is a density of dequantized data, and leaves its
+last step out); Adam instead of SFO or RMSprop.
 
 Promises: samples, a variational bound on log p(x), labels.
 """
@@ -58,7 +58,7 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
         "Thermodynamics. https://arxiv.org/abs/1503.03585"
     )
     domains: ClassVar[tuple[type[Domain], ...]] = (Grid, Tokens, Vectors)
-    reads_order = True
+    needs_ordered_levels = True
     recipes: ClassVar[dict[str, Recipe]] = {
         "quick": Recipe(
             learning_rate=2e-3, batch_size=64, steps=1000, warmup_steps=50, schedule="cosine", clip_norm=1.0, ema=0.995,
@@ -101,7 +101,7 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
         self.process = LearnedSteps(timesteps) if not self.binary else None
         self.steps = timesteps
         self.scaling = Scaling(domain)
-        outputs = 1 if self.binary else 2  # the odds of a bit, or the mean and variance of a normal law
+        outputs = 1 if self.binary else 2  # the odds of a bit, or the mean and variance of a normal distribution
         self.network: UNet | TimedMLP
         if isinstance(domain, Grid):
             self.network = UNet(

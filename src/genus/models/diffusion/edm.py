@@ -22,7 +22,7 @@ from genus.contract import Batch, Losses
 from genus.domain import Domain
 from genus.models.diffusion import _denoiser
 from genus.models.diffusion._diffusion import FlowDensity
-from genus.models.diffusion._process import Exploding
+from genus.models.diffusion._process import VarianceExploding
 from genus.prob import noise
 from genus.recipe import Recipe
 
@@ -60,7 +60,7 @@ class EDM(FlowDensity):
         ),
         "paper": Recipe(learning_rate=1e-3, batch_size=512, steps=390_625, warmup_steps=19_531, ema=0.99929),
     }  # fmt: skip
-    process: Exploding
+    process: VarianceExploding
     predicts = "edm"
     usual_sampler = "heun"
 
@@ -83,7 +83,7 @@ class EDM(FlowDensity):
         if log_spread <= 0:
             raise ValueError(f"log_spread: expected more than 0; got {log_spread}.")
         self.log_mean, self.log_spread = log_mean, log_spread
-        self.process = Exploding(LARGEST)
+        self.process = VarianceExploding(LARGEST)
         self.spread = 0.5 if domain.discrete else 1.0
         self.build(
             width=width, multipliers=multipliers, blocks=blocks, attention=attention, dropout=dropout,

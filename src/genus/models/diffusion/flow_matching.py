@@ -22,7 +22,7 @@ from genus.contract import Batch, Losses
 from genus.domain import Domain
 from genus.models.diffusion import _denoiser, _samplers
 from genus.models.diffusion._diffusion import FlowDensity
-from genus.models.diffusion._process import Straight
+from genus.models.diffusion._process import RectifiedFlow
 from genus.prob import noise
 from genus.recipe import Recipe
 
@@ -77,7 +77,7 @@ class FlowMatching(FlowDensity):
     ):
         super().__init__(domain, condition)
         self.times_law = times_law
-        self.process = Straight()
+        self.process = RectifiedFlow()
         self.build(
             width=width, multipliers=multipliers, blocks=blocks, attention=attention, dropout=dropout,
             label_dropout=label_dropout, flow_steps=flow_steps,

@@ -15,8 +15,8 @@ Kingma, Salimans, Poole, Ho (2021), https://arxiv.org/abs/2107.00630; section nu
 What differs from the paper: the two ends of the line are set, not learned: the first noise is a twelfth of the way
 between two levels (a hundredth of the spread of numbers without levels), the last leaves a thousandth of the signal's
 power; the schedule is learned in closed form, not by a network; the network is the U-Net of the other models; levels
-are read off x_0 by the bins of a normal law; estimates of x_0 stay in the range of the data, in the bound as in
-samples. Losses are means over the entries of a datum.
+are read off x_0 by the bins of a normal distribution; estimates of x_0 stay in the range of the data, in the bound as
+in samples. Losses are means over the entries of a datum.
 
 Promises: samples, a variational bound on log p(x), latents, completion, labels.
 """

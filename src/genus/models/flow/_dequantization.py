@@ -55,7 +55,7 @@ class UniformDequantization(nn.Module):
 
 
 class VariationalDequantization(UniformDequantization):
-    """Noise from a learned law q(u | x) in place of the uniform one (Flow++, Ho et al. 2019).
+    """Noise from a learned distribution q(u | x) in place of the uniform one (Flow++, Ho et al. 2019).
 
         log P(x) >= E_q [ log p(x + u) - log q(u | x) ]        (equation 12)
 

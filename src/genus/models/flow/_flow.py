@@ -53,7 +53,7 @@ class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     Subclasses set ``flow`` and, for grids, ``dequantization`` (else None).
     """
 
-    reads_order = True  # dequantization spreads a level over its neighbourhood
+    needs_ordered_levels = True  # dequantization spreads a level over its neighbourhood
     flow: Bijection
     dequantization: UniformDequantization | None
     cure = "Try a lower --learning-rate or a smaller --clip-norm."

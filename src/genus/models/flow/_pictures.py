@@ -150,7 +150,7 @@ class Step(nn.Module):
         return z
 
 
-class Release(nn.Module):
+class SplitPrior(nn.Module):
     """What leaves the flow, as standard normal noise given what stays: (go - mean(stay)) / std(stay).
 
     A learned prior, written as one more invertible layer. ``network`` gives mean and log std of

@@ -109,7 +109,7 @@ class HalfCoupling(nn.Module):
         return raw.view(self.transform.size, -1, raw.shape[1])
 
 
-class Steps(nn.Module):
+class FlowSteps(nn.Module):
     """Standardise, then the steps in turn; before each but the first the columns are reordered.
 
     Columns are reversed, and every other time shuffled: where a step reads the first half and moves
@@ -149,10 +149,10 @@ class Steps(nn.Module):
 
 
 class TableFlow(Flow):
-    """A flow over vectors; a subclass sets ``flow`` to its `Steps`."""
+    """A flow over vectors; a subclass sets ``flow`` to its `FlowSteps`."""
 
     domains = (Vectors,)
-    flow: Steps
+    flow: FlowSteps
     dequantization = None
     cure = "Try a lower --learning-rate, a smaller --clip-norm or fewer --layers."
 

@@ -34,7 +34,7 @@ from genus.domain import Domain, Grid
 from genus.models.flow._coupling import Standardise
 from genus.models.flow._dequantization import Kind, make_dequantization
 from genus.models.flow._flow import Flow
-from genus.models.flow._pictures import Release, Step, fold, network, starting, unfold
+from genus.models.flow._pictures import SplitPrior, Step, fold, network, starting, unfold
 from genus.nn.residual import zero
 from genus.recipe import Recipe
 
@@ -52,17 +52,17 @@ class Level(nn.Module):
         channels, *sides = shape
         self.even = [side - side % 2 if side > 1 else 1 for side in sides]
         self.by = (min(sides[0], 2), min(sides[1], 2))
-        self.odd: Release | None = None
+        self.odd: SplitPrior | None = None
         if self.even != sides:
             goes = torch.ones(sides[0], sides[1], dtype=torch.bool)
             goes[: self.even[0], : self.even[1]] = False
-            self.odd = Release(network(channels, 2 * channels, hidden), goes)
+            self.odd = SplitPrior(network(channels, 2 * channels, hidden), goes)
         height, width = self.even[0] // self.by[0], self.even[1] // self.by[1]
         self.pixels = channels * (math.prod(sides) - math.prod(self.even))  # entries that go as odd pixels
         channels *= math.prod(self.by)
         self.steps = nn.ModuleList(Step(channels, hidden) for _ in range(steps))
         stays = channels if last else channels - channels // 2
-        self.rest = None if last else Release(zero(nn.Conv2d(stays, 2 * (channels - stays), 3, padding=1)))
+        self.rest = None if last else SplitPrior(zero(nn.Conv2d(stays, 2 * (channels - stays), 3, padding=1)))
         self.stay_shape, self.go_shape = (stays, height, width), (channels - stays, height, width)
         self.goes = self.pixels + math.prod(self.go_shape)
 

@@ -18,7 +18,7 @@ from typing import Self
 
 from genus.domain import Domain
 from genus.models.flow._autoregressive import Autoregressive
-from genus.models.flow._tabular import Affine, Steps, TableFlow
+from genus.models.flow._tabular import Affine, FlowSteps, TableFlow
 from genus.recipe import Recipe
 
 
@@ -70,7 +70,7 @@ class MAF(TableFlow):
             Autoregressive(domain.num_dims, Affine(), hidden=hidden, depth=depth, classes=self.classes)
             for _ in range(layers)
         ]
-        self.flow = Steps(domain.num_dims, steps)
+        self.flow = FlowSteps(domain.num_dims, steps)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:

@@ -34,7 +34,7 @@ from genus.domain import Domain, Grid, Vectors
 from genus.models.flow._coupling import Couplings, Standardise, checkerboard, squeeze, unsqueeze
 from genus.models.flow._dequantization import Kind, make_dequantization
 from genus.models.flow._flow import Flow
-from genus.models.flow._tabular import Affine, HalfCoupling, Steps
+from genus.models.flow._tabular import Affine, FlowSteps, HalfCoupling
 from genus.nn.residual import ResidualConvNet
 from genus.recipe import Recipe
 
@@ -200,7 +200,7 @@ class RealNVP(Flow):
             self.flow = PictureFlow(shape, scales=scales, **sizes)
         else:
             halves = {"hidden": hidden, "depth": blocks + 1, "classes": self.classes}
-            self.flow = Steps(
+            self.flow = FlowSteps(
                 domain.num_dims,
                 [HalfCoupling(domain.num_dims, Affine(), **halves) for _ in range(couplings)],
             )

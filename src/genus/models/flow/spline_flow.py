@@ -20,7 +20,7 @@ from torch import nn
 from genus.domain import Domain
 from genus.models.flow._autoregressive import Autoregressive
 from genus.models.flow._spline import SMALLEST_BIN, Spline
-from genus.models.flow._tabular import HalfCoupling, Steps, TableFlow
+from genus.models.flow._tabular import FlowSteps, HalfCoupling, TableFlow
 from genus.recipe import Recipe
 
 
@@ -85,7 +85,7 @@ class SplineFlow(TableFlow):
             else HalfCoupling(features, spline, hidden=hidden, depth=blocks + 1, classes=self.classes)
             for _ in range(layers)
         ]
-        self.flow = Steps(features, steps)
+        self.flow = FlowSteps(features, steps)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:

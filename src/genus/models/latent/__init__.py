@@ -1,7 +1,7 @@
 """Latent-variable models: data explained by few hidden causes.
 
-A code z is drawn from a simple prior p(z) and a decoder turns it into a law p(x|z), so
-p(x) = integral p(x|z) p(z) dz. That integral is out of reach, but for any law q(z|x)
+A code z is drawn from a simple prior p(z) and a decoder turns it into a distribution p(x|z), so
+p(x) = integral p(x|z) p(z) dz. That integral is out of reach, but for any distribution q(z|x)
 
     log p(x) >= E_q[ log p(x|z) ] - KL( q(z|x) || p(z) ),
 

@@ -1,4 +1,4 @@
-"""What models with discrete codes do alike: data to codes, codes to a law, the bound that follows.
+"""What models with discrete codes do alike: data to codes, codes to a distribution, the bound that follows.
 
 The posterior is certain: q(z|x) = 1 for the codes z(x). With a uniform prior over all grids of codes,
 
@@ -29,7 +29,7 @@ from genus.domain import Discrete, Domain, Grid, Tokens
 from genus.errors import CapabilityError
 from genus.models.latent import _decoder
 from genus.models.latent._codebook import Codebook, Quantised
-from genus.models.latent._decoder import Law, Scale, size_of
+from genus.models.latent._decoder import Distribution, Scale, size_of
 from genus.models.latent._latent import ThroughLatents
 from genus.models.latent._mean_square import MeanSquare
 from genus.models.latent._vq_networks import Bottleneck, Writer
@@ -42,7 +42,7 @@ COLLAPSED = 0.1  # of the codes in use
 
 
 class CodeModel(ThroughLatents, HasLogProb):
-    """Codes in place of a datum, and a law p(x|codes) of its entries.
+    """Codes in place of a datum, and a distribution p(x|codes) of its entries.
 
     Samples are of uniform codes, which look like nothing: a prior that is learned on the codes makes samples
     (``genus train vqvae+gated_pixelcnn``).
@@ -62,15 +62,17 @@ class CodeModel(ThroughLatents, HasLogProb):
         self.commitment = commitment
         if decoder == "mse" and scale != "entry":
             raise ValueError(f"decoder='mse' has one scale already; leave out scale={scale!r}.")
-        self.law: Law = MeanSquare(domain) if decoder == "mse" else _decoder.choose(decoder, domain, scale)
-        self.writer = Writer(domain, self.law)
+        self.distribution: Distribution = (
+            MeanSquare(domain) if decoder == "mse" else _decoder.choose(decoder, domain, scale)
+        )
+        self.writer = Writer(domain, self.distribution)
 
     def quantise(self, x: Tensor, generator: torch.Generator | None = None) -> list[Quantised]:
         """What each bottleneck makes of raw data, the coarsest first."""
         raise NotImplementedError
 
     def parameters_of(self, vectors: list[Tensor]) -> Tensor:
-        """What the law needs, from the vectors of each codebook: ``(B, outputs, *domain.shape)``."""
+        """What the distribution needs, from the vectors of each codebook: ``(B, outputs, *domain.shape)``."""
         raise NotImplementedError
 
     def grids(self, codes: Tensor) -> list[Tensor]:
@@ -83,8 +85,8 @@ class CodeModel(ThroughLatents, HasLogProb):
 
     def read(self, x: Tensor) -> Tensor:
         """Raw data as the maps that an encoder reads, ``(B, planes, *size)``."""
-        u = self.law.normalise(x, self.writer.bias.dtype)
-        return u.reshape(len(x), self.law.planes, *size_of(self.domain))
+        u = self.distribution.normalise(x, self.writer.bias.dtype)
+        return u.reshape(len(x), self.distribution.planes, *size_of(self.domain))
 
     @property
     def codebooks(self) -> list[Codebook]:
@@ -98,7 +100,7 @@ class CodeModel(ThroughLatents, HasLogProb):
         """Scales and biases from the data, then codes among the outputs of the untrained encoder."""
         index = torch.linspace(0, len(split) - 1, min(len(split), ENOUGH)).long()
         x = split.batch(index, noise.stream("codes", "initialise")).x
-        self.writer.fit(x, self.law)
+        self.writer.fit(x, self.distribution)
         wanted = -(-8 * self.latent_domain.levels // self.latent_domain.num_dims)
         training = self.training
         self.eval()  # nothing of this is a step of training
@@ -120,7 +122,7 @@ class CodeModel(ThroughLatents, HasLogProb):
         """
         check_condition(self, batch.condition, len(batch.x))
         found = self.quantise(batch.x, generator)
-        reconstruction = -self.law.total(batch.x, self.parameters_of([q.vectors for q in found]))
+        reconstruction = -self.distribution.total(batch.x, self.parameters_of([q.vectors for q in found]))
         commitment, pull = sum(q.commitment for q in found), sum(q.pull for q in found)
         loss = reconstruction + self.domain.num_dims * (self.commitment * commitment + pull)
         shown = {"reconstruction": reconstruction, "commitment": commitment}
@@ -132,7 +134,7 @@ class CodeModel(ThroughLatents, HasLogProb):
 
     def criterion(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """-log p(x|codes): the rest of the bound is a constant, and of the loss no part of it."""
-        return -self.log_given(batch.x, self.codes_of(batch.x))
+        return -self.log_likelihood(batch.x, self.codes_of(batch.x))
 
     def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
         found = []
@@ -152,12 +154,12 @@ class CodeModel(ThroughLatents, HasLogProb):
         return self.code_domain
 
     @property
-    def law_likelihood(self) -> Likelihood:
-        return self.law.likelihood
+    def decoder_likelihood(self) -> Likelihood:
+        return self.distribution.likelihood
 
     @property
     def likelihood(self) -> Likelihood:
-        return weakest([Likelihood.BOUND, self.law.likelihood])
+        return weakest([Likelihood.BOUND, self.distribution.likelihood])
 
     @property
     def protocol(self) -> dict[str, str]:
@@ -168,7 +170,7 @@ class CodeModel(ThroughLatents, HasLogProb):
         return self.join([q.codes for q in self.quantise(x)]).to(self.latent_domain.dtype)
 
     def parameters_given(self, z: Tensor) -> Tensor:
-        """What the law needs given codes."""
+        """What the distribution needs given codes."""
         pairs = zip(self.codebooks, self.grids(z), strict=True)
         return self.parameters_of([codebook.look_up(grid) for codebook, grid in pairs])
 
@@ -180,21 +182,21 @@ class CodeModel(ThroughLatents, HasLogProb):
         """Uniform over all codes: -n log K."""
         return self.writer.bias.new_full((len(z),), -self.latent_domain.num_dims * math.log(self.latent_domain.levels))
 
-    def draw_prior(
+    def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         z = noise.integers(self.latent_domain.levels, (count, *self.latent_domain.shape), generator, self.device)
         return z.to(self.latent_domain.dtype)
 
-    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.law.total(x, self.parameters_given(z))
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.distribution.total(x, self.parameters_given(z))
 
     def log_levels(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.law.log_levels(self.parameters_given(z)).flatten(1, -2)
+        return self.distribution.log_levels(self.parameters_given(z)).flatten(1, -2)
 
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        return self.law.draw(self.parameters_given(z), generator)
+        return self.distribution.draw(self.parameters_given(z), generator)
 
     @torch.no_grad()
     def log_prob(
@@ -207,17 +209,19 @@ class CodeModel(ThroughLatents, HasLogProb):
     ) -> Tensor:
         """log p(codes) + log p(x|codes) <= log p(x). There is nothing to draw: more samples change nothing."""
         if self.likelihood is Likelihood.NONE:
-            raise CapabilityError(f"this {name_of(self)} has no log_prob: {getattr(self.law, 'reason', 'no law')}.")
+            raise CapabilityError(
+                f"this {name_of(self)} has no log_prob: {getattr(self.distribution, 'reason', 'no distribution')}."
+            )
         self.domain.check(x)
         check_condition(self, condition, len(x))
         z = self.codes_of(x)
-        return self.log_given(x, z) + self.log_prior(z)
+        return self.log_likelihood(x, z) + self.log_prior(z)
 
     @torch.no_grad()
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
         check_condition(self, condition, len(z))
         self.latent_domain.check(z, "z")
-        return self.law.typical(self.parameters_given(z))
+        return self.distribution.mode(self.parameters_given(z))
 
 
 def domain_of_codes(size: tuple[int, ...], codes: int) -> Grid | Tokens:

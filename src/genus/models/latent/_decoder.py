@@ -1,7 +1,7 @@
-"""What a decoder's numbers mean: the law p(x | z) of one entry of a datum.
+"""What a decoder's numbers mean: the distribution p(x | z) of one entry of a datum.
 
-A network gives ``outputs`` numbers for each entry; a law turns them into log p(x | z), into
-draws and into the most typical value. A law reads raw data and gives raw data back, so a
+A network gives ``outputs`` numbers for each entry; a distribution turns them into log p(x | z), into
+draws and into the mode (or mean). A distribution reads raw data and gives raw data back, so a
 scale or shift that it needs (the spread of a table's columns) is its own business, and its
 log-determinant is counted where it is applied.
 
@@ -31,8 +31,8 @@ def size_of(domain: Domain) -> tuple[int, ...]:
     return domain.size if isinstance(domain, Grid) else domain.shape
 
 
-class Law(nn.Module, ABC):
-    """The law of one entry given the numbers that a decoder gives for it."""
+class Distribution(nn.Module, ABC):
+    """The distribution of one entry given the numbers that a decoder gives for it."""
 
     outputs: int
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT
@@ -75,14 +75,14 @@ class Law(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Raw data drawn from the law."""
+        """Raw data drawn from the distribution."""
 
     @abstractmethod
-    def typical(self, parameters: Tensor) -> Tensor:
-        """The most typical raw datum: mode or mean, in the domain's own values."""
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The mode (or mean) of a raw datum, in the domain's own values."""
 
 
-class Bernoulli(Law):
+class Bernoulli(Distribution):
     """Two levels; one logit an entry."""
 
     outputs = 1
@@ -109,7 +109,7 @@ class Bernoulli(Law):
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return noise.bernoulli(parameters.squeeze(1).sigmoid(), generator).to(self.domain.dtype)
 
-    def typical(self, parameters: Tensor) -> Tensor:
+    def mode(self, parameters: Tensor) -> Tensor:
         return (parameters.squeeze(1) > 0).to(self.domain.dtype)
 
 
@@ -132,10 +132,10 @@ class BernoulliTotal(torch.autograd.Function):
 
 
 class GreyBCE(Bernoulli):
-    """Grey values read as probabilities of a Bernoulli law: the loss of many tutorials.
+    """Grey values read as probabilities of a Bernoulli distribution: the loss of many tutorials.
 
     Cross-entropy with grey targets is nobody's likelihood (it does not sum to one over the
-    levels, and its floor is not zero), so this law has none; it is kept because published
+    levels, and its floor is not zero), so this distribution has none; it is kept because published
     curves of "BCE + KL" are in it.
     """
 
@@ -150,13 +150,13 @@ class GreyBCE(Bernoulli):
         return x.to(dtype) * (1 / self.top)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.typical(parameters)  # without a law there is nothing to draw from
+        return self.mode(parameters)  # without a distribution there is nothing to draw from
 
-    def typical(self, parameters: Tensor) -> Tensor:
+    def mode(self, parameters: Tensor) -> Tensor:
         return (parameters.squeeze(1).sigmoid() * self.top).round().to(self.domain.dtype)
 
 
-class Categorical(Law):
+class Categorical(Distribution):
     """Levels without an order; a logit for each. An encoder reads them one-hot."""
 
     def __init__(self, domain: Domain):
@@ -182,11 +182,11 @@ class Categorical(Law):
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return noise.categorical(parameters.movedim(1, -1), generator).to(self.domain.dtype)
 
-    def typical(self, parameters: Tensor) -> Tensor:
+    def mode(self, parameters: Tensor) -> Tensor:
         return parameters.argmax(1).to(self.domain.dtype)
 
 
-class Scaled(Law):
+class Scaled(Distribution):
     """A place and a log-scale for each entry; or a place for each, and one scale that all entries share, a
     parameter that z does not move (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202)."""
 
@@ -216,7 +216,7 @@ class DiscretizedLogistic(Scaled):
         self.levels = domain.levels or 2
 
     def widths(self, std: Tensor) -> Tensor:
-        """Log-scales of logistic laws with these standard deviations: pi scale / sqrt(3)."""
+        """Log-scales of logistic distributions with these standard deviations: pi scale / sqrt(3)."""
         unit = 2 / (self.levels - 1)
         return (std * unit * math.sqrt(3) / math.pi).clamp(min=0.5 * unit).log()
 
@@ -237,7 +237,7 @@ class DiscretizedLogistic(Scaled):
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return discretized_logistic.sample(*self.split(parameters), self.levels, generator).to(self.domain.dtype)
 
-    def typical(self, parameters: Tensor) -> Tensor:
+    def mode(self, parameters: Tensor) -> Tensor:
         return discretized_logistic.to_level(parameters[:, 0], self.levels).to(self.domain.dtype)
 
 
@@ -277,12 +277,12 @@ class Gaussian(Scaled):
         eps = noise.normal(tuple(mean.shape), generator, mean.device, mean.dtype)
         return ((mean + log_scale.exp() * eps) * self.scale + self.shift).to(self.domain.dtype)
 
-    def typical(self, parameters: Tensor) -> Tensor:
+    def mode(self, parameters: Tensor) -> Tensor:
         return (parameters[:, 0] * self.scale + self.shift).to(self.domain.dtype)
 
 
-class Squared(Law):
-    """Half the squared distance, in units of the data's spread: the loss of classical autoencoders, no law."""
+class Squared(Distribution):
+    """Half the squared distance, in units of the data's spread: the loss of classical autoencoders, no distribution."""
 
     outputs = 1
     likelihood = Likelihood.NONE
@@ -309,14 +309,14 @@ class Squared(Law):
         return torch.zeros(1, *self.domain.shape)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.typical(parameters)  # without a law there is nothing to draw from
+        return self.mode(parameters)  # without a distribution there is nothing to draw from
 
-    def typical(self, parameters: Tensor) -> Tensor:
+    def mode(self, parameters: Tensor) -> Tensor:
         x = parameters.squeeze(1) * self.scale + self.shift
         return (x if self.domain.levels is None else x.round().clamp(0, self.domain.levels - 1)).to(self.domain.dtype)
 
 
-LAWS: dict[str, type[Law]] = {
+LAWS: dict[str, type[Distribution]] = {
     "bernoulli": Bernoulli,
     "categorical": Categorical,
     "discretized_logistic": DiscretizedLogistic,
@@ -325,27 +325,29 @@ LAWS: dict[str, type[Law]] = {
 }
 
 
-def choose(name: str, domain: Domain, scale: Scale = "entry") -> Law:
-    """The law ``name`` for ``domain``; ``"auto"`` takes the one that fits its values.
+def choose(name: str, domain: Domain, scale: Scale = "entry") -> Distribution:
+    """The distribution ``name`` for ``domain``; ``"auto"`` takes the one that fits its values.
 
-    Raises a ValueError for a law that cannot describe the domain's values, and for a shared scale of a
-    law that has no scale.
+    Raises a ValueError for a distribution that cannot describe the domain's values, and for a shared scale of a
+    distribution that has no scale.
     """
     fitting = laws_of(domain)
     if name == "auto":
         name = fitting[0]
     if name not in fitting:
         raise ValueError(f"decoder={name!r} cannot describe {domain}; expected auto or {' or '.join(fitting)}.")
-    law = LAWS[name]
-    if issubclass(law, Scaled):
-        return law(domain, scale)
+    distribution = LAWS[name]
+    if issubclass(distribution, Scaled):
+        return distribution(domain, scale)
     if scale != "entry":
-        raise ValueError(f"scale={scale!r} needs a law with a scale, discretized_logistic or gaussian; got {name}.")
-    return law(domain)
+        raise ValueError(
+            f"scale={scale!r} needs a distribution with a scale, discretized_logistic or gaussian; got {name}."
+        )
+    return distribution(domain)
 
 
 def laws_of(domain: Domain) -> list[str]:
-    """The laws that can describe a domain's values, the best first."""
+    """The distributions that can describe a domain's values, the best first."""
     if domain.levels is None:
         return ["gaussian"]
     binary = ["bernoulli"] if domain.levels == 2 else []
@@ -356,7 +358,7 @@ def laws_of(domain: Domain) -> list[str]:
 
 
 def squared(domain: Domain, scale: Scale = "entry") -> Squared:
-    """Half the squared error of ordered values, for models that need no law.
+    """Half the squared error of ordered values, for models that need no distribution.
 
     Raises a ValueError for symbols and codes, whose distances mean nothing, and for a shared scale.
     """

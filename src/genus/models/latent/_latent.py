@@ -17,7 +17,7 @@ from genus.contract import (
 )
 from genus.domain import Vectors
 from genus.errors import CapabilityError
-from genus.models.latent._decoder import Law
+from genus.models.latent._decoder import Distribution
 from genus.prob import gaussian, noise
 from genus.prob.reduce import logmeanexp
 
@@ -34,18 +34,18 @@ class ThroughLatents(GenerativeModel, HasPosterior):
         *,
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
-        pixels: Literal["draw", "typical"] = "draw",
+        pixels: Literal["draw", "mode"] = "draw",
     ) -> Tensor:
         """Draw z from the prior, then x from p(x|z).
 
         Args:
-            pixels: draw takes each entry from its law, as the model means it; typical takes its most
-                typical value, as papers show it.
+            pixels: draw takes each entry from its distribution, as the model means it; mode takes its
+                likeliest value (the mean of a normal distribution), as papers show it.
         """
         check_condition(self, condition, count)
         condition = None if condition is None else condition.to(self.device)
-        z = self.draw_prior(count, condition, generator)
-        if pixels == "typical":
+        z = self.sample_prior(count, condition, generator)
+        if pixels == "mode":
             return self.decode(z, condition=condition)
         return self.generate(z, condition, generator)
 
@@ -57,16 +57,16 @@ class ThroughLatents(GenerativeModel, HasPosterior):
 
 
 class Decoding(ThroughLatents, IsConditional):
-    """Latents ``(B, L)`` with a standard normal prior, and a law p(x|z) of each entry.
+    """Latents ``(B, L)`` with a standard normal prior, and a distribution p(x|z) of each entry.
 
-    Subclasses set ``law`` and ``latent_features``, and give `posterior` and `parameters_given`.
+    Subclasses set ``distribution`` and ``latent_features``, and give `posterior` and `parameters_given`.
     """
 
-    law: Law
+    distribution: Distribution
     latent_features: int
 
     def parameters_given(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """What the law p(x|z) needs: ``(B, outputs, *domain.shape)``."""
+        """What the distribution p(x|z) needs: ``(B, outputs, *domain.shape)``."""
         raise NotImplementedError
 
     @property
@@ -74,34 +74,34 @@ class Decoding(ThroughLatents, IsConditional):
         return Vectors(self.latent_features)
 
     @property
-    def law_likelihood(self) -> Likelihood:
-        return self.law.likelihood
+    def decoder_likelihood(self) -> Likelihood:
+        return self.distribution.likelihood
 
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return standard_normal(z)
 
-    def draw_prior(
+    def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         dtype = next(self.parameters()).dtype
         return noise.normal((count, self.latent_features), generator, self.device, dtype)
 
-    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.law.total(x, self.parameters_given(z, condition))
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.distribution.total(x, self.parameters_given(z, condition))
 
     def log_levels(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.law.log_levels(self.parameters_given(z, condition)).flatten(1, -2)
+        return self.distribution.log_levels(self.parameters_given(z, condition)).flatten(1, -2)
 
     @torch.no_grad()
     def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        return self.law.draw(self.parameters_given(z, condition), generator)
+        return self.distribution.draw(self.parameters_given(z, condition), generator)
 
     @torch.no_grad()
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
         check_condition(self, condition, len(z))
         if z.shape[1:] != (self.latent_features,):
             raise ValueError(f"z: expected shape (B, {self.latent_features}); got {tuple(z.shape)}.")
-        return self.law.typical(self.parameters_given(z, condition))
+        return self.distribution.mode(self.parameters_given(z, condition))
 
 
 class LatentModel(Decoding, HasLogProb):
@@ -109,7 +109,7 @@ class LatentModel(Decoding, HasLogProb):
 
     @property
     def likelihood(self) -> Likelihood:
-        return weakest([Likelihood.BOUND, self.law.likelihood])
+        return weakest([Likelihood.BOUND, self.distribution.likelihood])
 
     @torch.no_grad()
     def log_prob(
@@ -126,7 +126,9 @@ class LatentModel(Decoding, HasLogProb):
         https://arxiv.org/abs/1509.00519); one sample gives (a draw of) the ELBO. Float64 means.
         """
         if self.likelihood is Likelihood.NONE:
-            raise CapabilityError(f"this {name_of(self)} has no log_prob: {getattr(self.law, 'reason', 'no law')}.")
+            raise CapabilityError(
+                f"this {name_of(self)} has no log_prob: {getattr(self.distribution, 'reason', 'no distribution')}."
+            )
         self.domain.check(x)
         check_condition(self, condition, len(x))
         log_w = self.log_weights(x, num_samples, condition=condition, generator=generator)

@@ -5,14 +5,14 @@ from torch import Tensor
 
 from genus.contract import Likelihood
 from genus.domain import Domain
-from genus.models.latent._decoder import Law
+from genus.models.latent._decoder import Distribution
 from genus.prob import discretized_logistic
 
 
-class MeanSquare(Law):
+class MeanSquare(Distribution):
     """(x - mean)^2 / Var(x) of each entry, with one variance for all data: what the authors' code reports.
 
-    It belongs to no law (a normal density with that variance would, but of real numbers, not of levels),
+    It belongs to no distribution (a normal density with that variance would, but of real numbers, not of levels),
     so there is no likelihood; it is kept because published curves are in it.
     """
 
@@ -45,7 +45,7 @@ class MeanSquare(Law):
         return discretized_logistic.to_unit(mean, self.levels, mean.dtype).unsqueeze(0)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.typical(parameters)  # without a law there is nothing to draw from
+        return self.mode(parameters)  # without a distribution there is nothing to draw from
 
-    def typical(self, parameters: Tensor) -> Tensor:
+    def mode(self, parameters: Tensor) -> Tensor:
         return discretized_logistic.to_level(parameters.squeeze(1), self.levels).to(self.domain.dtype)

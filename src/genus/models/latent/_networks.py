@@ -1,6 +1,6 @@
 """Encoders and decoders: fully connected layers, and strided convolutions with their mirror image.
 
-Both take a flat vector of what the law's `normalise` gives and the one-hot label, ``(B, inputs + classes)``.
+Both take a flat vector of what the distribution's `normalise` gives and the one-hot label, ``(B, inputs + classes)``.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genus.contract import Batch, GenerativeModel, Split, name_of
 from genus.domain import Label, Vectors
-from genus.models.latent._decoder import Law, size_of
+from genus.models.latent._decoder import Distribution, size_of
 from genus.nn.residual import zero
 from genus.prob import noise
 
@@ -111,19 +111,20 @@ def conv_decoder(
 
 
 class TwoNetworks(GenerativeModel):
-    """A model whose encoder reads what its law makes of the data, and whose decoder gives what the law needs.
+    """A model whose encoder reads what its distribution makes of the data, and whose decoder gives what the
+    distribution needs.
 
     The label, where there is one, is read by both.
     """
 
-    law: Law
+    distribution: Distribution
     latent_features: int
 
     def build(
         self, network: Network, hidden: tuple[int, ...], channels: tuple[int, ...], blocks: int, outside: int
     ) -> None:
-        """Make ``encoder`` (to ``outside`` numbers) and ``decoder``; the law must be there."""
-        condition, law, size = self.condition, self.law, size_of(self.domain)
+        """Make ``encoder`` (to ``outside`` numbers) and ``decoder``; the distribution must be there."""
+        condition, distribution, size = self.condition, self.distribution, size_of(self.domain)
         if self.latent_features < 1 or any(width < 1 for width in (*hidden, *channels)) or blocks < 0 or not channels:
             raise ValueError(
                 f"expected latent_features, hidden and (one or more) channels >= 1 and blocks >= 0; got "
@@ -136,28 +137,34 @@ class TwoNetworks(GenerativeModel):
                 f"network='conv' needs neighbours along 1 to 3 axes; got {self.domain}. Use network='mlp'."
             )
         self.num_classes = condition.count if isinstance(condition, Label) else 0
-        inside, inputs = self.latent_features + self.num_classes, law.planes * math.prod(size)
+        inside, inputs = self.latent_features + self.num_classes, distribution.planes * math.prod(size)
         if network == "conv":
-            self.encoder: nn.Module = ConvEncoder(law.planes, size, self.num_classes, channels, blocks, hidden, outside)
-            planes = law.outputs * self.domain.num_dims // math.prod(size)
+            self.encoder: nn.Module = ConvEncoder(
+                distribution.planes, size, self.num_classes, channels, blocks, hidden, outside
+            )
+            planes = distribution.outputs * self.domain.num_dims // math.prod(size)
             self.decoder = conv_decoder(inside, size, channels, blocks, hidden, planes)
-            self.pixel_bias = nn.Parameter(torch.zeros(law.outputs, *self.domain.shape))
+            self.pixel_bias = nn.Parameter(torch.zeros(distribution.outputs, *self.domain.shape))
         else:
             self.encoder = mlp(inputs + self.num_classes, hidden, outside)
-            self.decoder = mlp(inside, hidden[::-1], law.outputs * self.domain.num_dims)
+            self.decoder = mlp(inside, hidden[::-1], distribution.outputs * self.domain.num_dims)
 
     def initialise(self, split: Split) -> None:
-        """(At most 10,000) training data set the law's scale and the output bias."""
+        """(At most 10,000) training data set the distribution's scale and the output bias."""
         batch = spread(split, 10_000)
         with torch.no_grad():
-            self.bias.copy_(self.law.fit(batch.x))
+            self.bias.copy_(self.distribution.fit(batch.x))
 
     @property
     def bias(self) -> Tensor:
         """The last bias ``(outputs, *domain.shape)``: in both networks one for each entry, so that
         it can start at the data's mean."""
         last = self.decoder[-1]
-        return last.bias.view(self.law.outputs, *self.domain.shape) if isinstance(last, nn.Linear) else self.pixel_bias
+        return (
+            last.bias.view(self.distribution.outputs, *self.domain.shape)
+            if isinstance(last, nn.Linear)
+            else self.pixel_bias
+        )
 
     def with_label(self, features: Tensor, condition: Tensor | None) -> Tensor:
         """``(B, n)`` features followed by the one-hot label, where there is one."""
@@ -167,10 +174,10 @@ class TwoNetworks(GenerativeModel):
 
     def inputs(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """What the encoder reads of raw data and their labels, ``(B, n)``."""
-        return self.with_label(self.law.normalise(x, self.bias.dtype).flatten(1), condition)
+        return self.with_label(self.distribution.normalise(x, self.bias.dtype).flatten(1), condition)
 
     def parameters_given(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """What the law p(x|z) needs: ``(B, outputs, *domain.shape)``."""
+        """What the distribution p(x|z) needs: ``(B, outputs, *domain.shape)``."""
         out = self.decoder(self.with_label(z, condition)).to(z.dtype).view(len(z), -1, *self.domain.shape)
         return out if isinstance(self.decoder[-1], nn.Linear) else out + self.pixel_bias
 

@@ -1,4 +1,5 @@
-"""Laws of latents that are learned: a mixture of posteriors, a flow, and a normal law of running moments."""
+"""Distributions of latents that are learned: a mixture of posteriors, a flow, and a normal distribution of running
+moments."""
 
 import math
 from collections.abc import Callable
@@ -48,7 +49,7 @@ class Vamp(nn.Module):
 
 
 def log_mixture(z: Tensor, q: DiagonalNormal) -> Tensor:
-    """log of the mean over k of N(z; mean_k, var_k): ``(B, L)`` and K laws to ``(B,)``.
+    """log of the mean over k of N(z; mean_k, var_k): ``(B, L)`` and K distributions to ``(B,)``.
 
     The squares are expanded, so that two products of matrices do the work; in float64, since they cancel.
     """
@@ -91,8 +92,8 @@ def learned(name: PriorName, components: int, inputs: int, features: int) -> Vam
 
 
 class Moments(nn.Module):
-    """A normal law of latents for each class, from averages over batches: of how often the class comes, of z and
-    of z z^T. All are linear in the batch, so several processes may average theirs."""
+    """A normal distribution of latents for each class, from averages over batches: of how often the class comes, of z
+    and of z z^T. All are linear in the batch, so several processes may average theirs."""
 
     weight: Tensor
     first: Tensor
@@ -117,7 +118,7 @@ class Moments(nn.Module):
         """The class of each row."""
         return torch.zeros(len(z), dtype=torch.int64, device=z.device) if label is None else label.long()
 
-    def law(self) -> tuple[Tensor, Tensor, Tensor]:
+    def distribution(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of each class: the mean, and the spread along the axes of the covariance, in float64."""
         weight = self.weight.double().clamp(min=RARE)
         mean = self.first.double() / weight[:, None]
@@ -127,7 +128,7 @@ class Moments(nn.Module):
 
     def draw(self, count: int, label: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """``(count, L)``."""
-        mean, spread, axes = self.law()
+        mean, spread, axes = self.distribution()
         eps = noise.normal((count, mean.shape[1]), generator, mean.device)
         of = self.index(eps, label)
         root = (axes * spread[:, None]) @ axes.mT  # the symmetric root: it does not know the axes' signs
@@ -135,7 +136,7 @@ class Moments(nn.Module):
 
     def log_prob(self, z: Tensor, label: Tensor | None) -> Tensor:
         """log p(z), ``(B,)``."""
-        mean, spread, axes = self.law()
+        mean, spread, axes = self.distribution()
         of = self.index(z, label)
         w = torch.einsum("bji,bj->bi", axes[of], z.double() - mean[of]) / spread[of]
         squares = w.square().sum(1) + 2 * spread[of].log().sum(1) + z.shape[1] * math.log(2 * math.pi)

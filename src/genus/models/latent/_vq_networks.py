@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genus.domain import Domain
 from genus.models.latent._codebook import Codebook, Quantised
-from genus.models.latent._decoder import Law, size_of
+from genus.models.latent._decoder import Distribution, size_of
 from genus.nn.residual import zero
 from genus.prob import noise
 
@@ -100,7 +100,7 @@ class Decoder(nn.Module):
         self.last = nn.Identity() if halvings else CONV[dims](hidden, outputs, 1)
 
     def quiet(self) -> "Decoder":
-        """Itself, with an output that starts at zero: for a law that starts at what fits the data."""
+        """Itself, with an output that starts at zero: for a distribution that starts at what fits the data."""
         zero(self.enlarge[-1] if len(self.enlarge) else self.last)
         return self
 
@@ -123,20 +123,20 @@ def packed(h: Tensor) -> Tensor:
 
 
 class Writer(nn.Module):
-    """The numbers of a law for each entry: maps, and a bias a channel that starts at what fits the data."""
+    """The numbers of a distribution for each entry: maps, and a bias a channel that starts at what fits the data."""
 
-    def __init__(self, domain: Domain, law: Law):
+    def __init__(self, domain: Domain, distribution: Distribution):
         super().__init__()
         self.shape, self.size = domain.shape, size_of(domain)
         channels = domain.num_dims // math.prod(self.size)
-        self.channels = law.outputs * channels
-        self.bias = nn.Parameter(torch.zeros(law.outputs, channels, *(1 for _ in self.size)))
+        self.channels = distribution.outputs * channels
+        self.bias = nn.Parameter(torch.zeros(distribution.outputs, channels, *(1 for _ in self.size)))
 
     @torch.no_grad()
-    def fit(self, x: Tensor, law: Law) -> None:
-        """Start the law at data, those of all places together."""
+    def fit(self, x: Tensor, distribution: Distribution) -> None:
+        """Start the distribution at data, those of all places together."""
         entries = x.reshape(len(x), self.bias.shape[1], -1).movedim(2, 1).flatten(0, 1)
-        self.bias.copy_(law.fit(entries).view(self.bias.shape))
+        self.bias.copy_(distribution.fit(entries).view(self.bias.shape))
 
     def forward(self, h: Tensor) -> Tensor:
         """``(B, channels, *size)`` -> ``(B, outputs, *domain.shape)``."""

@@ -1,11 +1,11 @@
-"""Autoencoder: a bottleneck that data must pass through, without a law over what passes.
+"""Autoencoder: a bottleneck that data must pass through, without a distribution over what passes.
 
 An encoder maps a datum x to a short code z, a decoder maps z back; both are trained so that what
-comes back is the datum. The loss is -log p(x|z) of a law of entries, or half the squared error.
+comes back is the datum. The loss is -log p(x|z) of a distribution of entries, or half the squared error.
 z is a number for each latent, without doubt: nothing presses codes towards a prior.
 
-Samples are decoded draws from a normal law that is fitted to the codes of the training data, with
-a full covariance (one law for each label): "ex-post density estimation", Ghosh et al. (2020),
+Samples are decoded draws from a normal distribution that is fitted to the codes of the training data, with
+a full covariance (one distribution for each label): "ex-post density estimation", Ghosh et al. (2020),
 https://arxiv.org/abs/1903.12436. They are as good as codes are normally distributed, which nothing
 enforces; a model of the codes draws better ones (`genus train autoencoder+...`). The moments are
 running averages over the last hundred or so batches, kept in buffers.
@@ -44,10 +44,10 @@ class Autoencoder(TwoNetworks, Decoding):
         hidden: Widths of the fully connected layers, from the data inwards.
         channels: Channels of the convolutions, from the data inwards; each halves the size (network conv).
         blocks: Residual blocks after each of these convolutions (network conv).
-        decoder: The law of an entry given z, whose negative log-likelihood is the loss. auto takes bernoulli
+        decoder: The distribution of an entry given z, whose negative log-likelihood is the loss. auto takes bernoulli
             for two levels, discretized_logistic for ordered levels and sound, categorical for symbols and
             codes, gaussian for tables. squared is half the squared error in units of the data's spread.
-        scale: Of a discretized_logistic or gaussian law: an entry's own, given z, or shared by all entries.
+        scale: Of a discretized_logistic or gaussian distribution: an entry's own, given z, or shared by all entries.
     """
 
     paper = (
@@ -81,7 +81,9 @@ class Autoencoder(TwoNetworks, Decoding):
     ):
         super().__init__(domain, condition)
         self.latent_features = latent_features
-        self.law = _decoder.squared(domain, scale) if decoder == "squared" else _decoder.choose(decoder, domain, scale)
+        self.distribution = (
+            _decoder.squared(domain, scale) if decoder == "squared" else _decoder.choose(decoder, domain, scale)
+        )
         self.build(network, hidden, channels, blocks, outside=latent_features)
         self.codes = Moments(max(1, self.num_classes), latent_features)
 
@@ -96,7 +98,7 @@ class Autoencoder(TwoNetworks, Decoding):
         self.codes.update(self.posterior(some.x, some.condition).mean, some.condition, 1.0)
 
     @property
-    def law_likelihood(self) -> Likelihood:
+    def decoder_likelihood(self) -> Likelihood:
         """None: the codes are real numbers, and a certain one has no density that a bound could use."""
         return Likelihood.NONE
 
@@ -107,7 +109,7 @@ class Autoencoder(TwoNetworks, Decoding):
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.codes.log_prob(z, condition)
 
-    def draw_prior(
+    def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         return self.codes.draw(count, condition, generator)
@@ -118,7 +120,7 @@ class Autoencoder(TwoNetworks, Decoding):
         z = self.posterior(x, condition).mean
         if self.training:
             self.codes.update(z, condition, FORGETS)
-        return {"loss": -self.log_given(x, z, condition)}
+        return {"loss": -self.log_likelihood(x, z, condition)}
 
     def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
         means = self.posterior(batch.x, batch.condition).mean

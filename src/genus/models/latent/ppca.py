@@ -8,7 +8,7 @@ likelihood is largest (the paper's equations 7 and 8) at
     sigma^2 = mean of the D - K discarded eigenvalues,    W = U (Lambda - sigma^2 I)^(1/2) R.
 
 R is any rotation; here R = I, so that M = W^T W + sigma^2 I = Lambda is diagonal and the posterior
-p(z|x) = N(M^-1 W^T (x - mu), sigma^2 M^-1) is one normal law for each latent. Nothing is trained: an
+p(z|x) = N(M^-1 W^T (x - mu), sigma^2 M^-1) is one normal distribution for each latent. Nothing is trained: an
 encoder and a decoder that are linear can do no better than this, which makes it the oracle of the family.
 
 Integers are dequantized: y = x + u with u uniform in [0, 1). The mean over u is taken in closed form
@@ -17,7 +17,7 @@ everywhere: cov(y) = cov(x) + I/12, and the bound
     log P(x) >= E_u log p(x + u) = log p(x + 1/2) - tr(C^-1) / 24,    C = W W^T + sigma^2 I
 
 has no noise. It asks the density to be inside the range of the levels. Samples beyond it go to the end
-levels, and `log_given` counts them there: so weighted draws (`log_weight`) of grey pictures with many
+levels, and `log_likelihood` counts them there: so weighted draws (`log_weight`) of grey pictures with many
 black pixels find a far larger P(x) than `log_prob`.
 
 What differs from the paper: sigma is kept from falling below what float32 can tell apart (columns that
@@ -25,7 +25,7 @@ are duplicates of others would make the density infinite). Data of unlike units 
 first: the noise has one sigma for all.
 
 It promises an exact density of tables (a bound for grids), latents with their exact posterior, and
-completion: what is missing is drawn from its law given the rest, or set to its mean (`impute`).
+completion: what is missing is drawn from its distribution given the rest, or set to its mean (`impute`).
 """
 
 import math
@@ -71,7 +71,7 @@ class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
         "Tipping & Bishop (1999). Probabilistic Principal Component Analysis. https://doi.org/10.1111/1467-9868.00196"
     )
     domains = (Grid, Vectors)
-    reads_order = True
+    needs_ordered_levels = True
     recipes: ClassVar[dict[str, Recipe]] = {"quick": Recipe(), "paper": Recipe()}  # one pass: nothing to choose
     mean: Tensor  # mu, (D,)
     axes: Tensor  # U, (D, K)
@@ -192,7 +192,7 @@ class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
         return Vectors(self.latent_features)
 
     @property
-    def law_likelihood(self) -> Likelihood:
+    def decoder_likelihood(self) -> Likelihood:
         return Likelihood.EXACT
 
     def posterior(self, x: Tensor, condition: Tensor | None = None) -> DiagonalNormal:
@@ -203,7 +203,7 @@ class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1)
 
-    def draw_prior(
+    def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         return self.normal((count, self.latent_features), generator)
@@ -212,7 +212,7 @@ class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
         """W z + mu, ``(B, D)``."""
         return z.to(self.mean) @ self.weight.T + self.mean
 
-    def log_given(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """log p(x|z), ``(B,)``; of integers the probabilities of their cells, the outer ones open."""
         mean, levels = self.mean_given(z), self.domain.levels
         if levels is None:
@@ -220,7 +220,7 @@ class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
         return self.log_cells(x.flatten(1), mean, levels).sum(1)
 
     def log_cells(self, x: Tensor, mean: Tensor, levels: int) -> Tensor:
-        """log P(x) of each entry's cell, the outer ones open, under a normal law around ``mean``."""
+        """log P(x) of each entry's cell, the outer ones open, under a normal distribution around ``mean``."""
         unit = 2 / (levels - 1)  # the middle of a cell lies half a level above its number
         centre = to_unit(mean - 0.5, levels, mean.dtype)
         return discretized_gaussian.log_prob(x, centre, unit * self.variance.sqrt(), levels)
@@ -270,8 +270,8 @@ class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw what is not kept from its exact law given what is (integers: given that they are at the middle of
-        their cells). Missing entries of ``x`` may hold anything, NaN too."""
+        """Draw what is not kept from its exact distribution given what is (integers: given that they are at the middle
+        of their cells). Missing entries of ``x`` may hold anything, NaN too."""
         check_condition(self, condition, len(x))
         mean, root = self.latents_given(x, keep)
         z = mean + (root @ self.normal((*mean.shape, 1), generator)).squeeze(-1)

@@ -1,12 +1,12 @@
 """Variational autoencoder.
 
-An encoder maps a datum x to a normal law q(z|x) over a small latent vector; a decoder maps
-z to a law p(x|z) of the datum. Both are trained to maximise the evidence lower bound,
+An encoder maps a datum x to a normal distribution q(z|x) over a small latent vector; a decoder maps
+z to a distribution p(x|z) of the datum. Both are trained to maximise the evidence lower bound,
 equation numbers below being the paper's. `log_prob` is the importance-weighted bound of
 Burda et al. (2016, https://arxiv.org/abs/1509.00519), which is the ELBO with one sample.
 
 What differs from the paper: ReLU instead of tanh, Adam instead of Adagrad, no prior on the
-weights; a discretized logistic law for grey values (the paper used a density for them);
+weights; a discretized logistic distribution for grey values (the paper used a density for them);
 the decoder starts at the mean of the data. Optional, from later papers: beta, a KL warm-up, class
 labels, one scale for all entries (sigma-VAE), a prior that is learned (a mixture of posteriors at
 pseudo-inputs, which are not confined to the data's range as in the paper, or a flow), and free bits.
@@ -44,10 +44,10 @@ class VAE(TwoNetworks, LatentModel):
         hidden: Widths of the fully connected layers, from the data inwards.
         channels: Channels of the convolutions, from the data inwards; each halves the size (network conv).
         blocks: Residual blocks after each of these convolutions (network conv).
-        decoder: The law of an entry given z. auto takes bernoulli for two levels, discretized_logistic for
+        decoder: The distribution of an entry given z. auto takes bernoulli for two levels, discretized_logistic for
             ordered levels and sound, categorical for symbols and codes, gaussian for tables. grey_bce is the
             historical loss of tutorials and gives no likelihood.
-        scale: Of a discretized_logistic or gaussian law: an entry's own, given z, or shared by all entries.
+        scale: Of a discretized_logistic or gaussian distribution: an entry's own, given z, or shared by all entries.
         beta: Weight of the KL term; 1 is the bound, more presses the latents towards the prior.
         kl_warmup: Part of training, from 0 to 1, over which the weight of the KL term rises from zero.
         free_bits: Nats of each latent that cost nothing (prior normal).
@@ -125,9 +125,9 @@ class VAE(TwoNetworks, LatentModel):
             )
         self.latent_features, self.free_bits = latent_features, free_bits
         self.beta, self.kl_warmup, self.kl_weight = beta, kl_warmup, beta
-        self.law = _decoder.choose(decoder, domain, scale)
+        self.distribution = _decoder.choose(decoder, domain, scale)
         self.build(network, hidden, channels, blocks, outside=2 * latent_features)
-        inputs = self.law.planes * math.prod(_decoder.size_of(domain)) + self.num_classes
+        inputs = self.distribution.planes * math.prod(_decoder.size_of(domain)) + self.num_classes
         self.prior = _prior.learned(prior, components, inputs, latent_features)
         if free_bits:
             self.register_buffer("kl_average", torch.zeros(latent_features))
@@ -161,11 +161,11 @@ class VAE(TwoNetworks, LatentModel):
         return standard_normal(z) if self.prior is None else self.prior.log_prob(z, self.read)
 
     @torch.no_grad()
-    def draw_prior(
+    def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         if self.prior is None:
-            return super().draw_prior(count, condition, generator)
+            return super().sample_prior(count, condition, generator)
         return self.prior.draw(count, self.read, generator)
 
     # -- the contract -------------------------------------------------------------------
@@ -175,7 +175,7 @@ class VAE(TwoNetworks, LatentModel):
         check_condition(self, condition, len(x))
         q = self.posterior(x, condition)
         z = q.sample(1, generator)  # the reparameterisation, section 2.4
-        reconstruction = -self.log_given(x, z[0], condition)  # eq. 10, second term
+        reconstruction = -self.log_likelihood(x, z[0], condition)  # eq. 10, second term
         if self.prior is not None:
             kl = price = q.log_prob(z)[0] - self.log_prior(z[0], condition)  # of one draw
         else:

@@ -5,7 +5,7 @@ for a patch. Equation 3 of the paper: the decoder learns by log p(x|codes), the 
 that passes the codes straight through, and by the commitment to the codes that it has chosen; the codes
 follow by running means (appendix A.1) or by a loss of their own. `_codebook.py` has the details.
 
-What differs from the paper: the decoder gives a law of the entries (a discretized logistic one for grey
+What differs from the paper: the decoder gives a distribution of the entries (a discretized logistic one for grey
 values and sound) instead of squared errors, so that there is a bound on the likelihood; codes begin among
 the encoder's outputs; dead codes are revived; the codebook's terms are means over its entries, weighed by
 the number of entries of a datum, so that one commitment fits all sizes. Sound has the same convolutional
@@ -41,9 +41,11 @@ class VQVAE(CodeModel):
         codebook: How codes learn: ema by running means, gradient by a loss of their own.
         decay: Of the running means.
         revive: A code used less than this part of an even share is replaced; 0 replaces none.
-        decoder: The law of an entry given the codes. auto takes bernoulli for two levels, categorical for symbols,
+        decoder: The distribution of an entry given the codes. auto takes bernoulli for two levels, categorical for
+        symbols,
             discretized_logistic for grey values and sound. mse and grey_bce are historical losses without a likelihood.
-        scale: Of a discretized_logistic law: an entry's own, or shared by all entries, so that large errors cost
+        scale: Of a discretized_logistic distribution: an entry's own, or shared by all entries, so that large errors
+        cost
             much wherever they are (of sound: codes go to what is loud).
     """
 
@@ -93,7 +95,7 @@ class VQVAE(CodeModel):
         super().__init__(domain, condition, decoder, scale, commitment)
         size = size_of(domain)
         self.code_domain = domain_of_codes(halved(size, downsample), codes)
-        self.encoder = Encoder(len(size), self.law.planes, hidden, residual, downsample)
+        self.encoder = Encoder(len(size), self.distribution.planes, hidden, residual, downsample)
         book = Codebook(codes, code_features, codebook, decay, revive)
         self.bottlenecks = nn.ModuleList([Bottleneck(len(size), hidden, book)])
         self.decoder = Decoder(

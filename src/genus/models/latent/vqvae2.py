@@ -5,7 +5,7 @@ The paper's algorithm 1: a bottom encoder reads the picture, a top encoder its o
 and decoded, and joins the bottom encoder's output before that is quantised in turn; the decoder sees both.
 
 What differs from the paper: any number of ``scales``; the decoded coarser codes that help to choose the
-finer ones are also what the decoder sees of them; a law of the pixels instead of squared errors, codes that
+finer ones are also what the decoder sees of them; a distribution of the pixels instead of squared errors, codes that
 begin among the encoder's outputs and are revived, as in the `vqvae`. A PixelSNAIL prior is not part of it.
 
 It promises what the `vqvae` promises; its latents are a pyramid of codes, the coarsest first.
@@ -38,9 +38,10 @@ class VQVAE2(CodeModel):
         codebook: How codes learn: ema by running means, gradient by a loss of their own.
         decay: Of the running means.
         revive: A code used less than this part of an even share is replaced; 0 replaces none.
-        decoder: The law of an entry given the codes. auto takes bernoulli for two levels, discretized_logistic for
+        decoder: The distribution of an entry given the codes. auto takes bernoulli for two levels,
+        discretized_logistic for
             grey values, categorical for symbols. mse and grey_bce are historical losses without a likelihood.
-        scale: Of a discretized_logistic law: an entry's own, or shared by all entries.
+        scale: Of a discretized_logistic distribution: an entry's own, or shared by all entries.
     """
 
     paper = (
@@ -85,7 +86,7 @@ class VQVAE2(CodeModel):
         self.code_domain = Pyramid(halved(domain.size, downsample), scales, codes)
         sizes = self.code_domain.sizes
         # Encoders from the picture to the coarsest scale; the rest from the coarsest scale to the picture.
-        first = Encoder(2, self.law.planes, hidden, residual, downsample)
+        first = Encoder(2, self.distribution.planes, hidden, residual, downsample)
         self.encoders = nn.ModuleList([first, *(Encoder(2, hidden, hidden, residual, 1) for _ in range(scales - 1))])
         self.bottlenecks = nn.ModuleList()
         self.widen = nn.ModuleList()  # what coarser codes say, at the size of the next finer ones

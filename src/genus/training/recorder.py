@@ -20,7 +20,7 @@ from genus.training.watch import Watch
 TRIES = 3  # to write a checkpoint
 
 
-def sit(session: Session, folder: Path, shown: Display, asked_to_stop: Callable[[], str | None]) -> None:
+def run_steps(session: Session, folder: Path, shown: Display, asked_to_stop: Callable[[], str | None]) -> None:
     """Step to the end, logging, validating and saving on the way.
 
     Raises `Interrupted` after a signal, when the state is saved; `DivergenceError` for a NaN.
@@ -28,29 +28,29 @@ def sit(session: Session, folder: Path, shown: Display, asked_to_stop: Callable[
     team = session.team
     shown.begin(session.step)
     with _board(session.config, folder, session.step) as board:
-        keeper = Keeper(session, folder, shown, board) if team.leads else None
+        recorder = Recorder(session, folder, shown, board) if team.leads else None
         try:
             while session.step < session.steps:
                 session.take_step()
-                if keeper:
-                    keeper.log()
+                if recorder:
+                    recorder.log()
                 name = asked_to_stop()
                 stopping = team.any(name is not None) and session.step < session.steps
                 if stopping or session.step == session.steps:
-                    team.lead(lambda: keeper.save(last=True) if keeper else None)
-                elif keeper and keeper.is_due:
-                    keeper.save(last=False)
+                    team.lead(lambda: recorder.save(last=True) if recorder else None)
+                elif recorder and recorder.is_due:
+                    recorder.save(last=False)
                 if stopping:
                     raise Interrupted(name or "SIGTERM", session.step, session.steps, folder)
         except DivergenceError as error:
-            if keeper:
-                keeper.write({"step": session.step + 1, "diverged": str(error)})
+            if recorder:
+                recorder.write({"step": session.step + 1, "diverged": str(error)})
             raise
         finally:
             session.close()
 
 
-class Keeper:
+class Recorder:
     """What the leader writes while a session runs: records, checkpoints, times. A disk that
     refuses does not stop training before its end."""
 
