@@ -9,7 +9,7 @@ from torch import Tensor
 from genus.contract import Batch, Likelihood
 from genus.domain import Domain, Grid, Label, Vectors
 from genus.models.flow._autoregressive import MaskedMLP
-from genus.models.flow._tabular import Affine, Steps
+from genus.models.flow._tabular import Affine, FlowSteps
 from genus.models.flow.maf import MAF
 from genus.prob import noise
 
@@ -164,7 +164,7 @@ def test_scales_are_bounded_but_free_near_zero() -> None:
 
 @pytest.mark.parametrize("features", [2, 3, 4, 9])
 def test_columns_are_reordered_and_two_steps_in_a_row_have_other_second_halves(features: int) -> None:
-    steps = Steps(features, [torch.nn.Identity() for _ in range(6)])
+    steps = FlowSteps(features, [torch.nn.Identity() for _ in range(6)])
     place = torch.arange(features)
     moved = []
     for order in steps.orders:
