@@ -22,7 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "domain": {"errors"},
     "settings": {"errors"},
     "registry": {"errors", "contract"},
-    "contract": {"errors", "domain", "recipe"},
+    "contract": {"errors", "domain", "recipe", "prob"},
     "hardware": {"errors"},
     "prob": {"errors"},
     "chains": {"prob", "errors"},

@@ -195,8 +195,8 @@ class MarkovChain:
         are many: one for each closed class, and every mixture."""
         if len(self.closed) > 1:
             raise ValueError(
-                f"there is no unique stationary distribution: the chain is reducible, {len(self.closed)} sets of states "
-                "are never left once entered, and each has a distribution of its own."
+                f"there is no unique stationary distribution: the chain is reducible, {len(self.closed)} sets "
+                "of states are never left once entered, and each has a distribution of its own."
             )
         group = list(self.closed[0])
         p = self.matrix[group][:, group].clone()

@@ -8,14 +8,14 @@ worked out from the parts of the model, never declared by hand.
     class GenerativeModel      samples, and lists the losses that train it   (all)
     class HasLogProb           log p(x), with its kind
     class HasConditionals      the chain rule entry by entry: what compression needs
-    class HasLatents           encode and decode
+    class HasDecoder           data from latents: what a generator has
+    class HasLatents           decode, and encode
     class HasPosterior         p(z), p(x|z) and q(z|x), each by itself: bounds, bits back, another prior
     class IsConditional        samples and scores given a condition
     class IsEditable           keeps a part of a datum and redraws the rest
     class FitsInClosedForm     is fitted by one pass over the data, not by gradients
 """
 
-import math
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,8 +25,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from genus.domain import Domain, Grid, Label, Vectors
+from genus.domain import Domain, Grid, Label, Parts
 from genus.errors import CapabilityError
+from genus.prob import noise
 from genus.recipe import Recipe
 
 
@@ -126,9 +127,12 @@ class Symptom:
         return f"{self.name}: {self.seen} {self.cure}"
 
 
-ROLE_OF_METHOD = {"log_prob": "HasLogProb", "chain_rule": "HasConditionals", "encode": "HasLatents",
-                  "decode": "HasLatents", "posterior": "HasPosterior", "log_likelihood": "HasPosterior",
-                  "latent_domain": "HasPosterior", "edit": "IsEditable", "fit": "FitsInClosedForm"}  # fmt: skip
+ROLE_OF_METHOD = {
+    "log_prob": "HasLogProb", "chain_rule": "HasConditionals", "encode": "HasLatents",
+    "decode": "HasDecoder", "latent_shape": "HasDecoder", "sample_latents": "HasDecoder",
+    "posterior": "HasPosterior", "log_likelihood": "HasPosterior", "latent_domain": "HasPosterior",
+    "edit": "IsEditable", "fit": "FitsInClosedForm",
+}  # fmt: skip
 
 
 class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
@@ -139,15 +143,17 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
     the run folder and the API all read them from the constructor's signature.
 
     domain: what one datum is. condition: what it comes with, or None for a model of the
-    data alone; only models that sign `IsConditional` accept one.
+    data alone; only models that sign `IsConditional` accept one, of the kinds that `conditions` lists.
     """
 
     paper: ClassVar[str]  # "Authors (year). Title. URL"
     domains: ClassVar[tuple[type[Domain], ...]]  # the kinds of domain it can model
     recipes: ClassVar[dict[str, Recipe]] = {}
-    needs_ordered_levels: ClassVar[bool] = (
-        False  # whether it takes neighbouring levels for alike, so that codes are refused
-    )
+    conditions: ClassVar[tuple[type[Domain], ...]] = (
+        Label,
+    )  # the kinds of condition it takes; of `Parts`, each part's
+    needs_condition: ClassVar[bool] = False  # whether it models nothing without one (a picture given a picture)
+    needs_ordered_levels: ClassVar[bool] = False  # whether neighbouring levels must be alike, so that codes are refused
 
     def __init__(self, domain: Domain, condition: Domain | None = None):
         super().__init__()
@@ -156,6 +162,9 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
             raise ValueError(misfit)
         if condition is not None and not isinstance(self, IsConditional):
             raise refusal(type(self), "IsConditional", "be conditioned")
+        misfit = self.refuses_condition(domain, condition)
+        if misfit:
+            raise ValueError(misfit)
         self.domain = domain
         self.condition = condition
 
@@ -169,6 +178,18 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
         return f"{name_of(cls)} models {listed([d.kind for d in cls.domains])} data; got {domain}."
 
     @classmethod
+    def refuses_condition(cls, domain: Domain, condition: Domain | None) -> str | None:
+        """Why this model cannot model ``domain`` given ``condition``, as a sentence; None if it can."""
+        kinds = listed([kind.plural for kind in cls.conditions])
+        if condition is None:
+            return f"{name_of(cls)} needs a condition ({kinds}); got none." if cls.needs_condition else None
+        parts = condition.parts if isinstance(condition, Parts) and Parts not in cls.conditions else (("", condition),)
+        for _, part in parts:
+            if not isinstance(part, cls.conditions):
+                return f"{name_of(cls)} is conditioned on {kinds}; got {part}."
+        return None
+
+    @classmethod
     @abstractmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         """The smallest sensible instance for ``domain``: what the checks run on."""
@@ -177,15 +198,39 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """Loss terms of a batch, each ``(B,)``; ``"loss"`` is what is minimised."""
 
-    @abstractmethod
     def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
+        self,
+        count: int,
+        *,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        **options: Any,
     ) -> Tensor:
-        """``count`` data, ``(count, *domain.shape)`` in the domain's own terms and dtype.
+        """``count`` data, ``(count, *domain.shape)`` in the domain's own terms and dtype, without gradients.
 
-        ``condition`` is ``(count, *condition.shape)`` for conditional models. The same
-        generator state gives the same samples.
+        The same generator state gives the same samples.
+
+        Args:
+            count: How many, 1 or more.
+            condition: ``(count, *condition.shape)`` for a model that was built with one.
+            generator: Where randomness comes from.
+            options: The model's own, such as ``steps=20``: the keyword arguments of its `_sample`.
+
+        Raises a ValueError for a condition that is missing, not asked for or of another shape or range.
         """
+        if count < 1:
+            raise ValueError(f"count: expected 1 or more data; got {count}.")
+        with torch.no_grad():
+            return self._sample(count, self.given(condition, count), generator, **options)
+
+    @abstractmethod
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """`sample`, given what was checked. Keyword-only arguments are options of `sample`, explained in Args."""
+
+    def given(self, condition: Tensor | None, count: int) -> Tensor | None:
+        """A condition of ``count`` data, checked and on the model's device."""
+        check_condition(self, condition, count)
+        return None if condition is None else condition.to(self.device)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -245,9 +290,8 @@ class HasLogProb(ABC):
         ("dequantization": "variational"). Nothing by default."""
         return {}
 
-    @abstractmethod
     def log_prob(
-        self,
+        self: Any,
         x: Tensor,
         *,
         condition: Tensor | None = None,
@@ -257,9 +301,25 @@ class HasLogProb(ABC):
         """log p(x) in nats, ``(B,)``: of probabilities for discrete domains, of a density
         in the data's own units for continuous ones.
 
-        num_samples: draws of whatever the number averages over (latents, dequantization
-        noise); more make a bound tighter. Exact models have nothing to average.
+        Args:
+            x: ``(B, *domain.shape)``, raw data.
+            condition: ``(B, *condition.shape)`` for a model that was built with one.
+            num_samples: draws of whatever the number averages over (latents, dequantization
+                noise); more make a bound tighter. Exact models have nothing to average.
+            generator: where randomness comes from.
+
+        Raises a ValueError for data that are not of the domain, and for a condition as `sample` does.
         """
+        self.domain.check(x)
+        if num_samples < 1:
+            raise ValueError(f"num_samples: expected at least 1; got {num_samples}.")
+        return self._log_prob(x, self.given(condition, len(x)), num_samples, generator)
+
+    @abstractmethod
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """`log_prob`, given what was checked."""
 
 
 Walk = Generator[tuple[int, Tensor], Tensor, None]
@@ -283,16 +343,47 @@ class HasConditionals(ABC):
         """
 
 
-class HasLatents(ABC):
-    """Promises a latent representation of data."""
+class HasDecoder(ABC):
+    """Promises data from latents: what a generator has, be there an encoder or not."""
+
+    @property
+    @abstractmethod
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of the latents of one datum."""
+
+    def decode(self: Any, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """Data from latents ``(B, *latent_shape)``: the mode or mean of p(x|z) in the domain's own terms.
+
+        Deterministic. Raises a ValueError for latents of another shape, and for a condition as `sample` does.
+        """
+        if tuple(z.shape[1:]) != tuple(self.latent_shape):
+            expected = ", ".join(("B", *map(str, self.latent_shape)))
+            raise ValueError(f"z: expected latents ({expected}); got {tuple(z.shape)}.")
+        return self._decode(z, self.given(condition, len(z)))
 
     @abstractmethod
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        """The latents of ``x``: ``(B, *latent shape)``; deterministic (the mean of a posterior)."""
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """`decode`, given what was checked."""
+
+    def sample_latents(self: Any, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """``count`` draws of latents as samples start from: normal noise ``(count, *latent_shape)`` by default."""
+        return noise.normal((count, *self.latent_shape), generator, self.device)
+
+
+class HasLatents(HasDecoder):
+    """Promises a latent representation of data: there and back."""
+
+    def encode(self: Any, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        """The latents of ``x``: ``(B, *latent_shape)``; deterministic (the mean of a posterior).
+
+        Raises a ValueError for data that are not of the domain, and for a condition as `sample` does.
+        """
+        self.domain.check(x)
+        return self._encode(x, self.given(condition, len(x)))
 
     @abstractmethod
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        """Data from latents: the mode or mean of p(x|z) in the domain's own terms; deterministic."""
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """`encode`, given what was checked."""
 
 
 class Posterior(Protocol):
@@ -323,6 +414,20 @@ class HasPosterior(HasLatents):
     @abstractmethod
     def latent_domain(self) -> Domain:
         """What a latent is: ``Vectors(20)``, or a grid of codes."""
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """As `latent_domain` says."""
+        return self.latent_domain.shape
+
+    def sample_latents(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """As `sample_prior`."""
+        return self.sample_prior(count, None, generator)
+
+    @property
+    def standard_prior(self) -> bool:
+        """Whether p(z) is N(0, I), whatever the condition."""
+        return False
 
     @property
     @abstractmethod
@@ -370,47 +475,44 @@ class HasPosterior(HasLatents):
 
 
 def has_standard_prior(model: object) -> bool:
-    """Whether the prior of a model's latents is N(0, I), whatever the label: found out at a few places, near
-    and far, as a prior may be learned, or be another model. False for models without a prior's density."""
-    if not (isinstance(model, HasPosterior) and isinstance(model, GenerativeModel)):
-        return False
-    if not isinstance(model.latent_domain, Vectors):
-        return False
-    features, of = model.latent_domain.features, model.condition
-    classes = of.count if isinstance(of, Label) else 1
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    places = 3 * torch.arange(1, 8 * features + 1, dtype=dtype, device=model.device).sin().view(8, features)
-    label = None if of is None else torch.arange(classes, device=model.device).repeat_interleave(8)
-    z = places.repeat(classes, 1)
-    try:
-        with torch.no_grad():
-            given = model.log_prior(z, label)
-    except CapabilityError:  # a second stage without a likelihood
-        return False
-    expected = -0.5 * (z.double().square() + math.log(2 * math.pi)).sum(1)
-    return torch.allclose(given.double(), expected, rtol=1e-4, atol=1e-3)
+    """Whether a model promises a prior p(z) = N(0, I); False for models without a prior of their own."""
+    return isinstance(model, HasPosterior) and model.standard_prior
 
 
 class IsConditional(ABC):  # noqa: B024  a promise about methods that exist anyway
-    """Promises to use a condition: built with one, `losses`, `sample` and `log_prob` obey it."""
+    """Promises to use a condition: built with one, `losses`, `sample` and `log_prob` obey it.
+
+    `GenerativeModel.conditions` lists the kinds of condition, labels alone by default."""
 
 
 class IsEditable(ABC):
     """Promises completion: keep this part, redraw the rest."""
 
-    @abstractmethod
     def edit(
-        self,
+        self: Any,
         x: Tensor,
         keep: Tensor,
         *,
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
+        **options: Any,
     ) -> Tensor:
         """Redraw the entries of ``x`` where the boolean ``keep`` (same shape) is False.
 
-        Kept entries come back bit for bit.
+        Kept entries come back bit for bit. Raises a ValueError for data that are not of the domain, a ``keep``
+        of another shape or type, and a condition as `sample` does.
         """
+        self.domain.check(x)
+        if keep.shape != x.shape or keep.dtype != torch.bool:
+            raise ValueError(
+                f"keep: expected booleans of the shape {tuple(x.shape)}; got {keep.dtype}, {tuple(keep.shape)}."
+            )
+        with torch.no_grad():
+            return self._edit(x, keep, self.given(condition, len(x)), generator, **options)
+
+    @abstractmethod
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """`edit`, given what was checked; keyword-only arguments are its options."""
 
 
 class FitsInClosedForm(ABC):
@@ -422,7 +524,7 @@ class FitsInClosedForm(ABC):
 
 
 ROLES: tuple[type, ...] = (
-    HasLogProb, HasConditionals, HasLatents, HasPosterior, IsConditional, IsEditable, FitsInClosedForm,
+    HasLogProb, HasConditionals, HasDecoder, HasLatents, HasPosterior, IsConditional, IsEditable, FitsInClosedForm,
 )  # fmt: skip
 
 
@@ -456,8 +558,7 @@ def check_condition(model: GenerativeModel, condition: Tensor | None, count: int
             raise ValueError(f"{name_of(model)} was built without a condition; got one. Train it with --conditional.")
         return
     if condition is None:
-        names = model.condition.names if isinstance(model.condition, Label) else ()
-        raise ValueError(f"{name_of(model)} was built for a condition ({', '.join(names[:20])}); give one.")
+        raise ValueError(f"{name_of(model)} was built for a condition ({model.condition}); give one.")
     if len(condition) != count:
         raise ValueError(f"expected {count} conditions, one a datum; got {len(condition)}.")
     model.condition.check(condition, "condition")

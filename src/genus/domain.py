@@ -11,7 +11,7 @@ A *condition* (what a datum may come with) is described just as a domain is.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, get_args, get_origin
 
@@ -26,6 +26,7 @@ class Domain(ABC):
     """What one datum is. Subclasses are frozen dataclasses, so equality is by value."""
 
     kind: ClassVar[str]
+    plural: ClassVar[str]  # what many are called in a sentence
     dtype: ClassVar[torch.dtype]
 
     @property
@@ -77,17 +78,25 @@ class Grid(Domain):
     uint8 where they fit and int64 otherwise. Binary pictures have two levels.
 
     ordered: whether neighbouring levels are alike, as grey values are; the codes of a codebook are not.
+    axes: a letter for each axis of ``size``: ``yx`` (pictures), ``zyx`` (voxels), ``tyx`` (clips), ``x`` and so on.
+    By default the last letters of ``wzyx``.
     """
 
     kind: ClassVar[str] = "grid"
+    plural: ClassVar[str] = "pictures and grids"
 
     channels: int
     size: tuple[int, ...]
     levels: int = field(default=256)  # a field may implement a property
     ordered: bool = field(default=True, repr=False)  # not shown: fingerprints hold the repr, and are older
+    axes: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(int(s) for s in self.size))
+        if not self.axes:
+            object.__setattr__(self, "axes", "wzyx"[-len(self.size) :])
+        if len(self.axes) != len(self.size) or len(set(self.axes)) != len(self.axes):
+            raise ValueError(f"a grid needs a letter of its own for each axis; got {self.axes!r} for {self.size}.")
         if self.channels < 1 or not self.size or min(self.size) < 1 or self.levels < 2:
             raise ValueError(f"a grid needs channels >= 1, sizes >= 1 and levels >= 2; got {self!r}.")
 
@@ -105,9 +114,20 @@ class Grid(Domain):
             del described["ordered"]
         return described
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether a datum is a picture: height and width."""
+        return self.axes == "yx"
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether a datum is a clip: pictures over time."""
+        return self.axes == "tyx"
+
     def __str__(self) -> str:
         kind = "levels" if self.ordered else "codes"
-        return f"grid {self.channels}x{'x'.join(map(str, self.size))}, {self.levels} {kind}"
+        name = "clip" if self.is_clip else "grid"
+        return f"{name} {self.channels}x{'x'.join(map(str, self.size))}, {self.levels} {kind}"
 
 
 @dataclass(frozen=True)
@@ -118,6 +138,7 @@ class Tokens(Domain):
     """
 
     kind: ClassVar[str] = "tokens"
+    plural: ClassVar[str] = "tokens"
 
     length: int
     levels: int = field(default=2)  # a field may implement a property
@@ -149,6 +170,7 @@ class Waveform(Domain):
     """
 
     kind: ClassVar[str] = "waveform"
+    plural: ClassVar[str] = "sound"
 
     length: int
     rate: int
@@ -192,6 +214,7 @@ class Pyramid(Domain):
     """
 
     kind: ClassVar[str] = "pyramid"
+    plural: ClassVar[str] = "pyramids of codes"
 
     size: tuple[int, ...]
     scales: int
@@ -237,6 +260,7 @@ class Vectors(Domain):
     """Rows of a table: ``features`` real numbers in the table's own units."""
 
     kind: ClassVar[str] = "vectors"
+    plural: ClassVar[str] = "vectors"
     dtype: ClassVar[torch.dtype] = torch.float32
 
     features: int
@@ -264,6 +288,7 @@ class Points(Domain):
     """A cloud of ``count`` points in ``dim`` dimensions; their order carries no meaning."""
 
     kind: ClassVar[str] = "points"
+    plural: ClassVar[str] = "point clouds"
     dtype: ClassVar[torch.dtype] = torch.float32
 
     count: int
@@ -290,6 +315,7 @@ class Label(Domain):
     """A class label: one integer ``0 .. len(names)-1``. The first kind of condition."""
 
     kind: ClassVar[str] = "label"
+    plural: ClassVar[str] = "labels"
     dtype: ClassVar[torch.dtype] = torch.int64
 
     names: tuple[str, ...]
@@ -317,10 +343,69 @@ class Label(Domain):
         return f"{len(self.names)} labels ({shown})"
 
 
-DOMAINS: dict[str, type[Domain]] = {cls.kind: cls for cls in (Grid, Tokens, Waveform, Pyramid, Vectors, Points, Label)}
+@dataclass(frozen=True)
+class Parts(Domain):
+    """Several data at once, each with a name: a label map and a style, a partial shape and its class.
+
+    A datum is its parts one after the other, flat, in float32 (which holds whole numbers up to 2**24 exactly);
+    `split` and `join` go from one form to the other.
+    """
+
+    kind: ClassVar[str] = "parts"
+    plural: ClassVar[str] = "named parts"
+    dtype: ClassVar[torch.dtype] = torch.float32
+
+    parts: tuple[tuple[str, Domain], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple((str(name), domain) for name, domain in self.parts))
+        names = [name for name, _ in self.parts]
+        if not names or len(set(names)) != len(names) or not all(name.isidentifier() for name in names):
+            raise ValueError(f"parts need a name each, a plain word of its own; got {', '.join(names) or 'none'}.")
+        if any(isinstance(domain, Parts) for _, domain in self.parts):
+            raise ValueError("parts do not hold parts; name them all on one level.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(domain.num_dims for _, domain in self.parts),)
+
+    @property
+    def levels(self) -> None:
+        return None
+
+    def split(self, x: Tensor) -> dict[str, Tensor]:
+        """Data ``(B, num_dims)`` as their parts by name, each ``(B, *shape)`` in its own dtype."""
+        pieces = x.split([domain.num_dims for _, domain in self.parts], 1)
+        return {
+            name: piece.reshape(len(x), *domain.shape).to(domain.dtype)
+            for (name, domain), piece in zip(self.parts, pieces, strict=True)
+        }
+
+    def join(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The inverse of `split`. Raises a ValueError where parts are missing or unknown."""
+        names = [name for name, _ in self.parts]
+        if set(parts) != set(names):
+            raise ValueError(f"expected the parts {', '.join(names)}; got {', '.join(parts) or 'none'}.")
+        return torch.cat([parts[name].reshape(len(parts[name]), -1).to(self.dtype) for name in names], 1)
+
+    def check(self, x: Tensor, name: str = "x") -> None:
+        super().check(x, name)
+        for part, (key, domain) in zip(self.split(x).values(), self.parts, strict=True):
+            domain.check(part, f"{name}, part {key!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "parts": [[name, domain.to_json()] for name, domain in self.parts]}
+
+    def __str__(self) -> str:
+        return "; ".join(f"{name}: {domain}" for name, domain in self.parts)
 
 
-MAX_AXES, MAX_ENTRIES, MAX_LEVELS = 8, 2**26, 2**24  # of a domain that is read from a file
+DOMAINS: dict[str, type[Domain]] = {
+    cls.kind: cls for cls in (Grid, Tokens, Waveform, Pyramid, Vectors, Points, Label, Parts)
+}
+
+
+MAX_AXES, MAX_ENTRIES, MAX_LEVELS, MAX_PARTS = 8, 2**26, 2**24, 64  # of a domain that is read from a file
 
 
 def from_json(description: dict[str, Any]) -> Domain:
@@ -335,7 +420,9 @@ def from_json(description: dict[str, Any]) -> Domain:
     kind = given.pop("kind", None)
     if not isinstance(kind, str) or kind not in DOMAINS:
         raise ValueError(f"unknown domain kind {brief(kind)}; expected one of {', '.join(DOMAINS)}.")
-    for known in fields(DOMAINS[kind]):
+    if kind == "parts":
+        given["parts"] = _parts(given.get("parts"))
+    for known in fields(DOMAINS[kind]) if kind != "parts" else ():
         if known.name in given and not _is(given[known.name], known.type):
             raise ValueError(f"{kind}: {known.name!r} has another type; got {brief(given[known.name])}.")
     try:
@@ -349,6 +436,19 @@ def from_json(description: dict[str, Any]) -> Domain:
             f"got {brief(description)}."
         )
     return domain
+
+
+def _parts(described: Any) -> tuple[tuple[str, Domain], ...]:
+    if not isinstance(described, list) or len(described) > MAX_PARTS:
+        raise ValueError(f"parts: expected a list of up to {MAX_PARTS} pairs; got {brief(described)}.")
+    found = []
+    for pair in described:
+        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], dict)):
+            raise ValueError(f"parts: expected pairs of a name and a domain; got {brief(pair)}.")
+        if pair[1].get("kind") == "parts":
+            raise ValueError("parts do not hold parts; name them all on one level.")
+        found.append((pair[0], from_json(pair[1])))
+    return tuple(found)
 
 
 def _is(value: Any, kind: Any) -> bool:

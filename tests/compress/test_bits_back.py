@@ -311,6 +311,8 @@ def test_who_cannot_is_told_why() -> None:
             return Certain(x.flatten(1)[:, :2].float())
 
     class Elsewhere(VAE):
+        standard_prior = False
+
         def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
             return super().log_prior(z - 0.1, condition)
 

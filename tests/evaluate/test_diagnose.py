@@ -255,6 +255,8 @@ def test_codes_are_told_by_their_usage() -> None:
 
 def test_a_prior_that_is_not_normal_is_not_taken_for_one() -> None:
     class Elsewhere(VAE):
+        standard_prior = False
+
         def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
             return super().log_prior(z - 0.3)
 

@@ -32,10 +32,10 @@ class Noisy(GenerativeModel, HasLogProb):
     def losses(self, batch: Batch, generator=None) -> dict:
         return {"loss": batch.x.float().sum((1, 2, 3))}
 
-    def sample(self, count, *, condition=None, generator=None) -> Tensor:
+    def _sample(self, count, condition, generator) -> Tensor:
         raise NotImplementedError
 
-    def log_prob(self, x, *, condition=None, num_samples=1, generator=None) -> Tensor:
+    def _log_prob(self, x, condition, num_samples, generator) -> Tensor:
         self.seen.append((num_samples, self.training, torch.is_grad_enabled()))
         assert condition is None  # the model has none, whatever the data bring
         return -noise.uniform((num_samples, len(x)), generator).mean(0)

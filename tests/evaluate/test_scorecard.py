@@ -32,7 +32,7 @@ class Copier(GenerativeModel, IsConditional):
     def losses(self, batch: Batch, generator=None) -> dict:
         return {"loss": batch.x.flatten(1).sum(1).float()}
 
-    def sample(self, count, *, condition=None, generator=None, sharpness: int = 0) -> Tensor:
+    def _sample(self, count, condition, generator, *, sharpness: int = 0) -> Tensor:
         self.asked.append(condition)
         if condition is None:
             return self.batch.x[noise.integers(len(self.batch.x), (count,), generator)]
@@ -131,9 +131,9 @@ def test_speed_parameters_and_memory() -> None:
     class Slow(Uniform):
         calls = 0
 
-        def sample(self, count, *, condition=None, generator=None) -> Tensor:
+        def _sample(self, count, condition, generator) -> Tensor:
             Slow.calls += 1
-            return super().sample(count, generator=generator)
+            return super()._sample(count, generator=generator)
 
     model = Slow(Grid(1, (2, 2), 4))
     model.weight = torch.nn.Parameter(torch.zeros(3, 5))

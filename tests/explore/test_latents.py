@@ -101,9 +101,9 @@ def test_each_step_has_the_label_of_the_nearer_end() -> None:
     seen = []
 
     class Listens(Affine):
-        def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
             seen.append(condition)
-            return super().decode(z)
+            return super()._decode(z)
 
     model = Listens(Vectors(2))
     labels = torch.tensor([0, 1]), torch.tensor([2, 3])
@@ -128,7 +128,7 @@ def test_interpolation_refuses(arguments, sentence) -> None:
 
 def test_models_without_latents_and_latents_that_are_codes_are_refused() -> None:
     class Codes(Affine):
-        def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
             return x.long()
 
     with pytest.raises(CapabilityError, match=r"histogram cannot encode.*vae"):

@@ -62,18 +62,16 @@ class Coder(GenerativeModel, HasPosterior):
     def _picture(self, number: Tensor) -> Tensor:
         return torch.stack([number // 3, number % 3], 1).view(-1, 1, 1, 2).to(torch.uint8)
 
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.posterior(x).mean
 
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         return self._picture(self.logits[z.flatten().long()].argmax(1))
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         return {"loss": -self.log_likelihood(batch.x, self.posterior(batch.x).mean)}
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         raise NotImplementedError
 
 
@@ -97,13 +95,8 @@ class Table(GenerativeModel, HasLogProb, IsConditional):
     def rows(self, condition: Tensor | None, count: int) -> Tensor:
         return self.logits.log_softmax(1)[torch.zeros(count).long() if condition is None else condition]
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """A bound of mean log p(z) - 0.1, whose exponential is far above p(z) in the mean."""
         exact = self.rows(condition, len(x)).gather(1, x.flatten(1).long()).squeeze(1)
@@ -114,9 +107,7 @@ class Table(GenerativeModel, HasLogProb, IsConditional):
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         return {"loss": -self.log_prob(batch.x, condition=batch.condition)}
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return noise.categorical(self.rows(condition, count), generator).view(count, 1, 1, 1).to(torch.uint8)
 
 
@@ -137,13 +128,8 @@ class Bell(GenerativeModel, HasLogProb):
     def likelihood(self) -> Likelihood:
         return Likelihood.ESTIMATE if self.blur else Likelihood.EXACT
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         exact = torch.distributions.Normal(self.centre, self.width).log_prob(x).sum(1)
         return exact + self.blur * noise.normal((len(x),), generator) if self.blur else exact
@@ -151,13 +137,8 @@ class Bell(GenerativeModel, HasLogProb):
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         return {"loss": -self.log_prob(batch.x)}
 
-    def sample(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+    def _sample(
+        self, count: int, condition: Tensor | None, generator: torch.Generator | None, *, temperature: float = 1.0
     ) -> Tensor:
         """Draw.
 

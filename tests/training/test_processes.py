@@ -165,10 +165,8 @@ def test_what_does_not_divide_is_refused_with_a_number_that_does() -> None:
 def test_alone_a_team_changes_nothing() -> None:
     team, layer = Team(), torch.nn.Linear(2, 2)
     values = torch.ones(3)
-    assert (
-        team.mean(values) is values and team.broadcast({"a": 1}) == {"a": 1}
+    assert team.mean(values) is values and team.broadcast({"a": 1}) == {"a": 1}
     assert team.any(True) and not team.any(False)
-    )
     team.average_gradients(list(layer.parameters()))
     assert layer.weight.grad is None
     assert team.lead(lambda: "done") == "done"

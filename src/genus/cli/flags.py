@@ -51,8 +51,8 @@ def optional(name: str, doc: str, fields: dict[str, FieldInfo], defaults: dict[s
 
 def with_sample_options(basic: type, model: type) -> type:
     """``basic`` flags, and the model's own keyword options of `sample` (sampler, temperature, ...)."""
-    own = fields_of(schema(model.sample), without=("condition", "generator"))  # type: ignore[attr-defined]
-    options = optional("Options", inspect.getdoc(model.sample) or "Options of the model.", own, {})  # type: ignore[attr-defined]
+    own = fields_of(schema(model._sample), without=())  # type: ignore[attr-defined]
+    options = optional("Options", inspect.getdoc(model._sample) or "Options of the model.", own, {})  # type: ignore[attr-defined]
     return dataclasses.make_dataclass(
         "Flags", [("basic", basic), ("options", options, dataclasses.field(default_factory=options))]
     )

@@ -33,16 +33,10 @@ class Uniform(GenerativeModel, HasLogProb):
         """Exact."""
         return Likelihood.EXACT
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """-D ln(levels) for every datum, ``(B,)``."""
-        self.domain.check(x)
         value = -math.prod(self.domain.shape) * math.log(self.domain.levels or 1)
         return torch.full((len(x),), value, dtype=torch.float64)
 
@@ -50,9 +44,7 @@ class Uniform(GenerativeModel, HasLogProb):
         """The negative log-likelihood, constant."""
         return {"loss": -self.log_prob(batch.x)}
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Independent uniform integers."""
         return noise.integers(self.domain.levels or 1, (count, *self.domain.shape), generator).to(self.domain.dtype)
 
@@ -91,16 +83,10 @@ class Gaussian(GenerativeModel, HasLogProb, FitsInClosedForm):
         ridge = 1e-6 * torch.where(variance > 0, variance, 1.0)
         self.root.copy_(torch.linalg.cholesky(covariance + ridge.diag()))
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """Log-density in nats, ``(B,)`` float64."""
-        self.domain.check(x)
         whitened = torch.linalg.solve_triangular(self.root, (x.double() - self.mean).T, upper=False)
         log_det = self.root.diagonal().log().sum()
         return -0.5 * (whitened**2).sum(0) - log_det - 0.5 * len(self.mean) * math.log(2 * math.pi)
@@ -109,9 +95,7 @@ class Gaussian(GenerativeModel, HasLogProb, FitsInClosedForm):
         """The negative log-likelihood."""
         return {"loss": -self.log_prob(batch.x)}
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Independent rows."""
         eps = noise.normal((count, len(self.mean)), generator, dtype=torch.float64)
         return (self.mean + eps @ self.root.T).to(self.domain.dtype)

@@ -80,13 +80,12 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
 
     # -- samples and likelihood ---------------------------------------------------------
 
-    @torch.no_grad()
-    def sample(
+    def _sample(
         self,
         count: int,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
         *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
         pixels: Literal["draw", "mode"] = "draw",
         **options: Any,
     ) -> Tensor:
@@ -96,8 +95,6 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
             pixels: draw takes each entry from its distribution, as the model means it; mode takes its
                 likeliest value (the mean of a normal distribution), as papers show it.
         """
-        check_condition(self, condition, count)
-        condition = None if condition is None else condition.to(self.device)
         z = self.second.sample(count, condition=condition, generator=generator, **options)
         if pixels == "mode":
             return self.first.decode(z, condition=self._of_first(condition))
@@ -116,13 +113,8 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         return self.second.protocol if isinstance(self.second, HasLogProb) else {}
 
     @torch.no_grad()
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """A bound from ``num_samples`` draws of z (of the second stage's own noise where z is certain).
 
@@ -134,8 +126,6 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         if self.likelihood is Likelihood.NONE:
             lacking = self.first if self.first.decoder_likelihood is Likelihood.NONE else self.second
             raise CapabilityError(f"these two stages have no log_prob: {name_of(lacking)} has none.")  # type: ignore[arg-type]
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         log_w = self.log_weights(x, num_samples, condition=condition, generator=generator)
         exact = weakest([self.first.decoder_likelihood, self.second.likelihood]) is Likelihood.EXACT
         return (logmeanexp(log_w) if exact else log_w.double().mean(0)).to(log_w.dtype)
@@ -192,12 +182,10 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
     def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         return self.first.generate(z, self._of_first(condition), generator)
 
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        check_condition(self, condition, len(x))
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.first.encode(x, condition=self._of_first(condition))
 
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        check_condition(self, condition, len(z))
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         return self.first.decode(z, condition=self._of_first(condition))
 
     # -- both at once, for whoever wants a loss of the whole -----------------------------
@@ -222,14 +210,14 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
 def with_options_of(second: type[GenerativeModel]) -> type[TwoStage]:
     """`TwoStage`, its `sample` with the options of a second stage written out: what the command line reads."""
 
-    def sample(self: TwoStage, count: int, **options: Any) -> Tensor:
-        return TwoStage.sample(self, count, **options)
+    def _sample(self: TwoStage, *given: Any, **options: Any) -> Tensor:
+        return TwoStage._sample(self, *given, **options)
 
-    own, theirs = inspect.signature(TwoStage.sample).parameters, inspect.signature(second.sample).parameters
-    described = schema(second.sample).model_fields
+    own, theirs = inspect.signature(TwoStage._sample).parameters, inspect.signature(second._sample).parameters
+    described = schema(second._sample).model_fields
     more = {name: theirs[name] for name in described if name not in own}
     listed = [part for part in own.values() if part.kind is not part.VAR_KEYWORD]
-    sample.__signature__ = inspect.Signature([*listed, *more.values()])  # type: ignore[attr-defined]
+    _sample.__signature__ = inspect.Signature([*listed, *more.values()])  # type: ignore[attr-defined]
     lines = [f"    {name}: {described[name].description or ''}" for name in more]
-    sample.__doc__ = "\n".join([inspect.getdoc(TwoStage.sample) or "", *lines])
-    return type("TwoStage", (TwoStage,), {"sample": sample, "__module__": __name__})
+    _sample.__doc__ = "\n".join([inspect.getdoc(TwoStage._sample) or "", *lines])
+    return type("TwoStage", (TwoStage,), {"_sample": _sample, "__module__": __name__})

@@ -142,8 +142,8 @@ def check_card(subject: Subject) -> None:
             raise CheckError(str(error)) from None
     for name, field in settings.schema(cls).model_fields.items():
         require(bool(field.description), f"the setting {name!r} is not explained in the docstring's Args section.")
-    for name, field in settings.schema(cls.sample).model_fields.items():
-        explained = bool(field.description) or name in ("condition", "generator")
+    for name, field in settings.schema(cls._sample).model_fields.items():
+        explained = bool(field.description)
         require(explained, f"the option {name!r} of sample is not explained in its Args section.")
     model = subject.make()
     require(type(model).__name__ in repr(model), "repr does not name the class.")
@@ -535,6 +535,12 @@ def check_posterior(subject: Subject) -> None:
         require(abs(score) < LARGEST_Z, f"the mean of log q over its draws is not minus its entropy (z={score:.1f}).")
     elif isinstance(q, Certain):
         require(not log_q.any(), "certain latents: expected log q = 0.")
+    if model.standard_prior:
+        z = 3 * noise.normal((8, *model.latent_shape), stream("prior"))
+        with torch.no_grad():
+            given = model.log_prior(z, batch.condition)
+        expected = gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1)
+        close(given, expected, "a prior that promises to be N(0, I) has another density")
 
 
 def check_decoder_distribution(subject: Subject) -> None:
@@ -666,6 +672,7 @@ class AlienDomain(Domain):
     """A domain that no model knows."""
 
     kind = "alien"
+    plural = "aliens"
     dtype = torch.float32
 
     @property

@@ -89,17 +89,10 @@ class Chain(Toy, HasLogProb, HasConditionals, IsConditional, IsEditable):
         flat = x.flatten(1).to(self.weight.dtype)
         return start + torch.einsum("bj,ilj->bil", flat, self.weight * self.mask())
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """The sum of the entries' log-probabilities."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         nats = self.logits(x, condition).log_softmax(-1)
         return nats.gather(-1, x.flatten(1).long().unsqueeze(-1)).sum((1, 2))
 
@@ -111,18 +104,12 @@ class Chain(Toy, HasLogProb, HasConditionals, IsConditional, IsEditable):
         for place in range(self.domain.num_dims):
             x[:, place] = yield place, start[:, place] + x @ self.weight[place].T  # later entries are 0 yet
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Entry by entry."""
-        check_condition(self, condition, count)
         x = torch.zeros(count, *self.domain.shape, dtype=self.domain.dtype)
         return self.edit(x, torch.zeros_like(x, dtype=torch.bool), condition=condition, generator=generator)
 
-    @torch.no_grad()
-    def edit(
-        self, x: Tensor, keep: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Entry by entry, except where one is kept."""
         flat, kept = x.flatten(1).clone(), keep.flatten(1)
         for i in range(self.domain.num_dims):
@@ -158,33 +145,28 @@ class Affine(Toy, HasLogProb, HasLatents):
         """log |dz / dx|."""
         return -(self.log_scale + self.data_scale.log()).sum()
 
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """One a feature."""
+        return self.domain.shape
+
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """z of x."""
-        self.domain.check(x)
         return (x - self.shift) / (self.data_scale * self.log_scale.exp())
 
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """x of z."""
         return self.shift + self.data_scale * self.log_scale.exp() * z
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """log N(z) + log |dz / dx|."""
         z = self.encode(x)
         return gaussian.log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(1) + self.log_det()
 
-    @torch.no_grad()
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Decoded noise."""
-        check_condition(self, condition, count)
         return self.decode(noise.normal((count, *self.domain.shape), generator))
 
 
@@ -217,25 +199,14 @@ class Switch(Toy, HasLogProb):
         logits, flat = self.logits[z.long()], x.flatten(1).to(self.logits.dtype)
         return -F.binary_cross_entropy_with_logits(logits, flat.expand(num_samples, -1, -1), reduction="none").sum(-1)
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """log (1/K) sum_k p(x|z_k)."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         return self.log_weights(x, num_samples, generator).logsumexp(0) - math.log(num_samples)
 
-    @torch.no_grad()
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """The coin, then the entries."""
-        check_condition(self, condition, count)
         z = noise.uniform((count,), generator) < 0.5
         x = noise.bernoulli(self.logits[z.long()].sigmoid(), generator)
         return x.view(count, *self.domain.shape).to(self.domain.dtype)
@@ -257,25 +228,14 @@ class Bins(Toy, HasLogProb):
         """Exact: the bins sum to one."""
         return Likelihood.EXACT
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """The sum over entries."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         return discretized_logistic.log_prob(x, self.mean, self.log_scale, self.domain.levels).flatten(1).sum(1)
 
-    @torch.no_grad()
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Every entry on its own."""
-        check_condition(self, condition, count)
         mean, log_scale = (p.expand(count, *self.domain.shape) for p in (self.mean, self.log_scale))
         return discretized_logistic.sample(mean, log_scale, self.domain.levels, generator).to(self.domain.dtype)
 
@@ -305,24 +265,14 @@ class Counted(Toy, HasLogProb, FitsInClosedForm):
         x = next(batches(split, len(split))).x.float()
         self.frequency.copy_((x.sum(0) + 1) / (len(x) + 2))
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """The sum over entries."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         return torch.where(x == 1, self.frequency, 1 - self.frequency).log().flatten(1).sum(1)
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Every entry on its own."""
-        check_condition(self, condition, count)
         return noise.bernoulli(self.frequency.expand(count, *self.domain.shape), generator).to(self.domain.dtype)
 
 
@@ -381,19 +331,15 @@ class Blend(Toy, HasPosterior):
         q = self.posterior(batch.x)
         return {"loss": -self.log_weight(batch.x, q.sample(1, generator), q)[0]}
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """The latent, then the entries."""
-        check_condition(self, condition, count)
         return self.generate(noise.normal((count, 1), generator), None, generator)
 
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """The posterior's mean."""
-        self.domain.check(x)
         return self.posterior(x).mean
 
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """The more likely level."""
         return (self.decoder(z) > 0).view(len(z), *self.domain.shape).to(self.domain.dtype)
 
@@ -411,8 +357,9 @@ class LeakyMask(Chain):
 class Unnormalised(Chain):
     """Logits taken for log-probabilities."""
 
-    def log_prob(self, x: Tensor, *, condition: Tensor | None = None, **options: object) -> Tensor:
-        self.domain.check(x)
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
+    ) -> Tensor:
         nats = self.logits(x, condition)
         return nats.gather(-1, x.flatten(1).long().unsqueeze(-1)).sum((1, 2))
 
@@ -420,16 +367,15 @@ class Unnormalised(Chain):
 class GlobalNoise(Chain):
     """Draws from torch's global generator."""
 
-    @torch.no_grad()
-    def edit(self, x: Tensor, keep: Tensor, **options: object) -> Tensor:
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return torch.where(keep, x, (torch.rand(x.shape) < 0.5).to(x.dtype))  # genus: allow-global-noise
 
 
 class FixedSeed(Chain):
     """Always the same samples."""
 
-    def sample(self, count: int, **options: Tensor | None) -> Tensor:  # type: ignore[override]
-        return super().sample(count, condition=options.get("condition"), generator=noise.stream("fixed"))
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return super()._sample(count, condition, noise.stream("fixed"))
 
 
 class IgnoresCondition(Chain):
@@ -442,42 +388,40 @@ class IgnoresCondition(Chain):
 class NeverAsks(Chain):
     """Makes up a condition where none was given."""
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def given(self, condition: Tensor | None, count: int) -> Tensor | None:
         if self.condition is not None and condition is None:
             condition = torch.zeros(count, dtype=torch.int64)
-        return super().sample(count, condition=condition, generator=generator)
+        return super().given(condition, count)
 
 
 class RedrawsKeptPart(Chain):
     """Keeps nothing."""
 
-    def edit(self, x: Tensor, keep: Tensor, **options: object) -> Tensor:
-        return super().edit(x, torch.zeros_like(keep), **options)  # type: ignore[arg-type]
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return super()._edit(x, torch.zeros_like(keep), condition, generator)
 
 
 class EditsInPlace(Chain):
     """Writes into the caller's data."""
 
-    def edit(self, x: Tensor, keep: Tensor, **options: object) -> Tensor:
-        return x.copy_(super().edit(x, keep, **options))  # type: ignore[arg-type]
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return x.copy_(super()._edit(x, keep, condition, generator))
 
 
 class FloatSamples(Chain):
     """Gives samples as floats."""
 
-    def sample(self, count: int, **options: object) -> Tensor:
-        return super().sample(count, **options).float()  # type: ignore[arg-type]
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return super()._sample(count, condition, generator).float()
 
 
-class SamplesAnotherLaw(Chain):
+class SamplesAnotherDistribution(Chain):
     """Samples at half the temperature; log_prob does not know."""
 
-    def edit(self, x: Tensor, keep: Tensor, **options: object) -> Tensor:
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         start = self.start.data
         self.start.data = 2 * start
-        drawn = super().edit(x, keep, **options)  # type: ignore[arg-type]
+        drawn = super()._edit(x, keep, condition, generator)
         self.start.data = start
         return drawn
 
@@ -558,15 +502,10 @@ class ReadsTheOrder(Chain):
 class ScoresByChance(Chain):
     """Calls a number exact that moves with the generator."""
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
-        return super().log_prob(x, condition=condition) - 0.01 * noise.uniform((len(x),), generator)
+        return super()._log_prob(x, condition, num_samples, generator) - 0.01 * noise.uniform((len(x),), generator)
 
 
 class ClosedMind(Chain):
@@ -611,46 +550,43 @@ class ForgetsItsScale(Affine):
 class DecodesAnotherMap(Affine):
     """The inverse is not the inverse."""
 
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        return super().decode(1.2 * z)
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        return super()._decode(1.2 * z, condition)
 
 
 class SingleOnly(Affine):
     """Works in half precision inside, so float64 changes the number."""
 
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        z = super().encode(x)
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        z = super()._encode(x, condition)
         return z.to(torch.float16).to(z.dtype) if z.dtype == torch.float64 else z
 
 
 class BoundAboveTruth(Switch):
     """Takes the best coin instead of the mean of both."""
 
-    def log_prob(self, x: Tensor, **options: object) -> Tensor:
-        self.domain.check(x)
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
+    ) -> Tensor:
         return self.log_weights(x, 16, noise.stream("best")).amax(0)
 
 
 class LooserWithMore(Switch):
     """Averages logarithms, and subtracts log K once more."""
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
-        nats = super().log_prob(x, condition=condition, num_samples=num_samples, generator=generator)
+        nats = super()._log_prob(x, condition, num_samples, generator)
         return nats - math.log(num_samples)
 
 
 class ClosedEndBins(Bins):
     """The first and the last bin end half a step outside: what lies beyond is lost."""
 
-    def log_prob(self, x: Tensor, **options: object) -> Tensor:
-        self.domain.check(x)
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
+    ) -> Tensor:
         half, u = 1 / (self.domain.levels - 1), discretized_logistic.to_unit(x, self.domain.levels, self.mean.dtype)
         edge = [torch.sigmoid((u + side - self.mean) * torch.exp(-self.log_scale)) for side in (half, -half)]
         return (edge[0] - edge[1]).clamp(min=1e-12).log().flatten(1).sum(1)
@@ -688,9 +624,7 @@ class ClaimsWithoutSigning(Toy):
             (1, 2, 3)
         )
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return noise.bernoulli(self.bias.sigmoid().expand(count, *self.domain.shape), generator).to(self.domain.dtype)
 
 
@@ -841,7 +775,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(WalksAsOne, Chain, checks.check_walks_are_independent),
     _mutant(DrawsForThePart, Switch, checks.check_parts),
     _mutant(LooserWithMore, Switch, checks.check_more_samples_are_tighter),
-    _mutant(SamplesAnotherLaw, Chain, checks.check_samples_follow_log_prob),
+    _mutant(SamplesAnotherDistribution, Chain, checks.check_samples_follow_log_prob),
     _mutant(WrongLogDetSign, Affine, checks.check_total_density, Vectors(2)),
     _mutant(ForgetsTheDataScale, Affine, checks.check_total_density, Vectors(2)),
     _mutant(WrongLogDetSign, Affine, checks.check_samples_follow_density, Vectors(2)),

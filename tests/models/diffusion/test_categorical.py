@@ -41,7 +41,7 @@ def absorbing(kind: type[Absorbing] = Absorbing) -> tuple[Absorbing, list[Tensor
     return kind(LEVELS, kept(LAST)), [torch.tensor(step, dtype=torch.float64) for step in rule]
 
 
-def gaussian(kind: type[Gaussian] = DiscretizedGaussian) -> tuple[DiscretizedGaussian, list[Tensor]]:
+def gaussian(kind: type[DiscretizedGaussian] = DiscretizedGaussian) -> tuple[DiscretizedGaussian, list[Tensor]]:
     steps = []
     for beta in BETAS:
         total = sum(math.exp(-4 * n**2 / ((LEVELS - 1) ** 2 * beta)) for n in range(1 - LEVELS, LEVELS))

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from genus.contract import Batch, GenerativeModel, Losses, Player, Symptom
+from genus.contract import Batch, GenerativeModel, HasDecoder, Losses, Player, Symptom
 from genus.domain import Domain, Grid
 from genus.models.adversarial import _symptoms
 from genus.prob import noise
@@ -98,7 +98,7 @@ def frozen(module: nn.Module, x: Tensor) -> Tensor:
     return functional_call(module, {name: p.detach() for name, p in module.named_parameters()}, (x,))
 
 
-class DCGAN(GenerativeModel):
+class DCGAN(GenerativeModel, HasDecoder):
     """A generator and a discriminator, trained as two players.
 
     Args:
@@ -152,10 +152,20 @@ class DCGAN(GenerativeModel):
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, latent_features=8, width=8)
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return (self.latent_features,)
+
+    def sample_latents(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Uniform in [-1, 1], ``(count, latent_features)``."""
+        return 2 * noise.uniform((count, self.latent_features), generator, self.device) - 1
+
     def fakes(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` pictures in [-1, 1]."""
-        z = 2 * noise.uniform((count, self.latent_features), generator, self.device) - 1
-        return self.generator(z)
+        return self.generator(self.sample_latents(count, generator))
+
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        return to_level(self.generator(z), self.levels).to(self.domain.dtype)
 
     def discriminator_losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """The discriminator's turn; shows how often it is right on either side."""
@@ -203,10 +213,5 @@ class DCGAN(GenerativeModel):
             *_symptoms.mode_collapse(fake, real, repeating),
         ]
 
-    @torch.no_grad()
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        if condition is not None:
-            raise ValueError("dcgan is built without a condition; got one.")
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return to_level(self.fakes(count, generator), self.levels).to(self.domain.dtype)

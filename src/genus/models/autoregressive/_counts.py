@@ -114,15 +114,9 @@ class CountTable(GenerativeModel, HasLogProb, HasConditionals, IsConditional, Fi
             cells = (rows * self.counts.shape[1] + columns).flatten()
             self.counts.view(-1).index_add_(0, cells, torch.ones_like(cells))
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
-        self.domain.check(x)
         rows, columns = self.cells(x, condition)
         outcomes = self.counts.shape[1]
         weight = self.counts[rows, columns].double() + self.smoothing
@@ -132,9 +126,7 @@ class CountTable(GenerativeModel, HasLogProb, HasConditionals, IsConditional, Fi
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         return {"loss": -self.log_prob(batch.x, condition=batch.condition)}
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         entries = torch.zeros(count, self.domain.num_dims, dtype=self.domain.dtype, device=self.counts.device)
         return chain.fill(self.chain_rule(count, condition=condition), entries, generator).view(-1, *self.domain.shape)
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.contract import Split, batches
-from genus.domain import Discrete, Domain, Grid
+from genus.domain import Discrete, Grid
 
 
 def width_of(domain: Discrete) -> int:
@@ -33,12 +33,3 @@ def log_p(logits: Tensor, x: Tensor) -> Tensor:
     if logits.shape[-1] == 1:
         return -F.binary_cross_entropy_with_logits(logits.squeeze(-1), x.to(logits.dtype), reduction="none")
     return logits.log_softmax(-1).gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
-
-
-def check_keep(domain: Domain, x: Tensor, keep: Tensor) -> None:
-    """Raise a ValueError unless ``x`` is data and ``keep`` a boolean tensor of its shape."""
-    domain.check(x)
-    if keep.dtype != torch.bool or keep.shape != x.shape:
-        raise ValueError(
-            f"keep: expected booleans of the shape of x, {tuple(x.shape)}; got {keep.dtype}, {tuple(keep.shape)}."
-        )

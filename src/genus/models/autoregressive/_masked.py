@@ -34,7 +34,7 @@ from genus.contract import (
     name_of,
 )
 from genus.domain import Domain, Grid, Label
-from genus.models.autoregressive._entries import check_keep, every_level, log_p, width_of
+from genus.models.autoregressive._entries import every_level, log_p, width_of
 from genus.prob import chain
 
 Choose = Callable[[Tensor, int, int, int], Tensor]
@@ -271,13 +271,8 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
         outputs = self.full_pass(planes, condition).to(planes.dtype)  # out of autocast
         return outputs.unflatten(1, (self.domain.channels, self.width))
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         return log_p(self.logits(x, condition).movedim(2, -1), x).flatten(1).sum(1)
 
@@ -313,27 +308,17 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
         chain.drive(self.chain_rule(count, condition=condition), told)
         return x
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Entry by entry, each step at the cost of one position."""
         x = torch.zeros(count, *self.domain.shape, dtype=self.domain.dtype, device=self.device)
         chain.fill(self.chain_rule(count, condition=condition), x.view(count, -1), generator)
         return x
 
-    def edit(
-        self,
-        x: Tensor,
-        keep: Tensor,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Redraw in raster order, given what was kept *before* an entry.
 
         A draw from p(rest | kept) where the kept entries come first in raster order (an upper half);
         elsewhere what is kept later is in the picture, but no entry before it knows of it.
         """
-        check_keep(self.domain, x, keep)
         flat = x.flatten(1).clone()
         return chain.fill(self.chain_rule(len(x), condition=condition), flat, generator, keep.flatten(1)).view(x.shape)

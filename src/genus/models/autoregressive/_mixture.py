@@ -55,17 +55,10 @@ class OrderingMixture(GenerativeModel, HasLogProb, HasConditionals, IsConditiona
     def likelihood(self) -> Likelihood:
         return Likelihood.EXACT
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """Of the mixture of all orderings."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         nats = torch.stack([self.log_prob_in(number, x, condition) for number in range(self.orderings)])
         return nats.logsumexp(0) - math.log(self.orderings)
 
@@ -79,12 +72,8 @@ class OrderingMixture(GenerativeModel, HasLogProb, HasConditionals, IsConditiona
         check_condition(self, condition, count)
         return self.walk_in(0, count, condition)
 
-    @torch.no_grad()
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Each datum in an ordering of its own; those of one ordering are drawn together."""
-        check_condition(self, condition, count)
         numbers = noise.integers(self.orderings, (count,), generator, self.device)
         x = torch.zeros(count, self.domain.num_dims, dtype=self.domain.dtype, device=self.device)
         for number in numbers.unique().tolist():

@@ -64,18 +64,8 @@ class Orderless(OrderingMixture, IsEditable):
         visible = orderless_visible(len(x), x.shape[1], generator, x.device)
         return {"loss": self.masked_loss(x, visible, batch.condition)}
 
-    @torch.no_grad()
-    def edit(
-        self,
-        x: Tensor,
-        keep: Tensor,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """The kept entries first, then the others in a random order (one for the whole batch)."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         visible = keep.flatten(1)
         known = torch.where(visible, x.flatten(1), 0)
         order = noise.permutation(self.domain.num_dims, generator)

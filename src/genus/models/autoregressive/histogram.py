@@ -17,7 +17,6 @@ from torch import Tensor
 from genus.contract import IsEditable
 from genus.domain import Discrete, Domain
 from genus.models.autoregressive._counts import ChainTable, classes_of
-from genus.models.autoregressive._entries import check_keep
 
 
 class Histogram(ChainTable, IsEditable):
@@ -51,13 +50,5 @@ class Histogram(ChainTable, IsEditable):
     ) -> int:
         return classes_of(condition) * (1 if shared else domain.num_dims) * (domain.levels - 1)
 
-    def edit(
-        self,
-        x: Tensor,
-        keep: Tensor,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        check_keep(self.domain, x, keep)
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return torch.where(keep, x, self.sample(len(x), condition=condition, generator=generator))

@@ -17,7 +17,6 @@ from torch import Tensor
 from genus.contract import IsEditable, Walk
 from genus.domain import Discrete, Domain
 from genus.models.autoregressive._counts import MOST_STATES, CountTable, classes_of, normalised, refuse_states
-from genus.models.autoregressive._entries import check_keep
 from genus.prob import noise
 
 
@@ -70,15 +69,7 @@ class JointTable(CountTable, IsEditable):
             entry = yield place, normalised(counts + self.smoothing * unread).log()
             prefix = prefix * levels + entry
 
-    def edit(
-        self,
-        x: Tensor,
-        keep: Tensor,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        check_keep(self.domain, x, keep)
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         tables = self.counts.view(self.classes, *[self.domain.levels] * self.domain.num_dims)
         entries, kept, labels = x.flatten(1).long(), keep.flatten(1), self.labels(condition, len(x))
         for pattern in kept[~kept.all(1)].unique(dim=0):  # data that keep the same places are completed together

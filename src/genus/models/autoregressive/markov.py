@@ -30,7 +30,6 @@ from torch import Tensor
 from genus.contract import IsEditable
 from genus.domain import Discrete, Domain
 from genus.models.autoregressive._counts import ChainTable, classes_of
-from genus.models.autoregressive._entries import check_keep
 from genus.prob import noise
 
 HIGHEST = 64  # even with two levels, a table of this order fits nowhere
@@ -96,15 +95,7 @@ class Markov(ChainTable, IsEditable):
         rows = starts.unsqueeze(1) + self.first[place] + torch.arange(self.contexts, device=device)
         return self.probabilities(rows)
 
-    def edit(
-        self,
-        x: Tensor,
-        keep: Tensor,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        check_keep(self.domain, x, keep)
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         labels, numbers = self.labels(condition, len(x)), self.domain.num_dims * self.contexts
         if numbers > 8 * MOST_NUMBERS:
             raise ValueError(

@@ -39,7 +39,7 @@ from genus.contract import (
     name_of,
 )
 from genus.domain import Domain, Label, Pyramid
-from genus.models.autoregressive._entries import check_keep, every_level, log_p, width_of
+from genus.models.autoregressive._entries import every_level, log_p, width_of
 from genus.models.autoregressive._gated import GatedStacks, GatedWalker
 from genus.models.autoregressive._masked import CodeVectors, code_features, planes_groups, with_inside
 from genus.prob import chain
@@ -189,13 +189,8 @@ class MultiscalePixelCNN(GenerativeModel, HasLogProb, HasConditionals, IsConditi
             logits.append(factor.stacks(own, condition, self.hints(scale, planes[:scale])).movedim(1, -1))
         return logits
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         grids = zip(self.logits(x, condition), self.domain.grids(x), strict=True)
         return torch.stack([log_p(logits, grid).flatten(1).sum(1) for logits, grid in grids]).sum(0)
@@ -222,27 +217,17 @@ class MultiscalePixelCNN(GenerativeModel, HasLogProb, HasConditionals, IsConditi
                 place += 1
             planes.append(torch.stack(grid, -1).unflatten(-1, (height, width)))
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Grid by grid and entry by entry, each step at the cost of one position."""
         x = torch.zeros(count, *self.domain.shape, dtype=self.domain.dtype, device=self.device)
         return chain.fill(self.chain_rule(count, condition=condition), x, generator)
 
-    def edit(
-        self,
-        x: Tensor,
-        keep: Tensor,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Redraw in the order of reading, given what was kept *before* an entry.
 
         A draw from p(rest | kept) where the kept entries come first (the coarser grids, an upper half of
         the finest); what is kept later is in the datum, but no entry before it knows of it.
         """
-        check_keep(self.domain, x, keep)
         return chain.fill(self.chain_rule(len(x), condition=condition), x.clone(), generator, keep)
 
 

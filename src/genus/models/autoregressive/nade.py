@@ -191,13 +191,8 @@ class NADE(GenerativeModel, HasLogProb, HasConditionals, IsConditional):
             ]
             return torch.cat(products, -1) + self.b.unsqueeze(-1)
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         logits, flat = self.logits(x, condition), x.flatten(1).T.unsqueeze(1)
         if self.width == 1:
@@ -214,10 +209,7 @@ class NADE(GenerativeModel, HasLogProb, HasConditionals, IsConditional):
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         return {"loss": -self.log_prob(batch.x, condition=batch.condition)}
 
-    @torch.no_grad()
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """One pass, entry by entry; for two levels an entry is drawn by one comparison: u < sigmoid(z + b)."""
         a = self.first_activation(count, condition).clone()
         values = self.chain(a, self.chooser(count, generator))  # (D, B, width)

@@ -214,13 +214,8 @@ class PixelCNNPP(RasterModel):
         outputs = self.full_pass(planes, condition).to(planes.dtype)  # out of autocast
         return self.distribution(outputs.movedim(1, -1)), x.movedim(1, -1)
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         distributions, pixels = self.distributions(x, condition)
         return distributions.log_prob(pixels).flatten(1).sum(1)

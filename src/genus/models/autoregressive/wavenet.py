@@ -41,7 +41,6 @@ from genus.contract import (
 )
 from genus.domain import Domain, Label, Tokens, Waveform
 from genus.models.autoregressive import _wavenet_numba as fast
-from genus.models.autoregressive._entries import check_keep
 from genus.prob import chain, noise
 from genus.recipe import Recipe
 
@@ -219,15 +218,9 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
         """A condition's steps ``(B, M, C)`` repeated to the length of the data; one step stays one."""
         return told if told.shape[1] == 1 else told[:, self.place]
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
-        check_condition(self, condition, len(x))
         nats = []
         for index in torch.arange(len(x)).split(max(1, POSITIONS // self.domain.length)):
             part, given = x[index], None if condition is None else condition[index]
@@ -245,27 +238,17 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
         for place in range(self.domain.length):
             entry = yield place, walker.step(entry)
 
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Sample by sample, each step at the cost of one position."""
         nothing = torch.zeros(count, self.domain.length, dtype=torch.bool, device=self.device)
         return self.redraw(nothing.to(self.domain.dtype), nothing, condition, generator)
 
-    def edit(
-        self,
-        x: Tensor,
-        keep: Tensor,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Redraw in the order of time, given what was kept *before* an entry.
 
         A draw from p(rest | kept) where the kept entries come first (the completion of a sound);
         elsewhere what is kept later is in the sound, but no entry before it knows of it.
         """
-        check_keep(self.domain, x, keep)
         return self.redraw(x, keep, condition, generator)
 
     @torch.no_grad()

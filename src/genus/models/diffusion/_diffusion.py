@@ -170,13 +170,12 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         """Where samplers stop on their way from 1 to 0: after so many steps, or as many as are usual."""
         raise NotImplementedError
 
-    @torch.no_grad()
-    def sample(
+    def _sample(
         self,
         count: int,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
         *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
         sampler: _samplers.Sampler | None = None,
         steps: int | None = None,
         eta: float = 0.0,
@@ -193,8 +192,6 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
                 forgives the errors of a network that was trained for a short time.
             guidance: how far to go beyond the label, in units of what it changes; 0 samples the model itself.
         """
-        check_condition(self, condition, count)
-        condition = None if condition is None else condition.to(self.device)
         x = self.start(noise.normal((count, *self.domain.shape), generator, self.device))
         sampler = self.usual_sampler if sampler is None else sampler
         return self.scaling.decode(
@@ -237,20 +234,21 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         angles = torch.tensor(_ode.path(self.nearest, last, self.flow_steps), dtype=torch.float64)
         return [1.0, *self.process.time_at(angles).flip(0)[1:].tolist()]
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return self.domain.shape
+
     @torch.no_grad()
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """The noise that data come from, along the probability flow: float32, in the shape of the data."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         x_1 = _samplers.runge_kutta(
             self.process, self.denoiser(condition), self.scaling.encode(x), self.flow_times()[::-1]
         )
         return x_1 / _samplers.scale(self.process, _samplers.all_at(1.0, x_1), x_1)
 
     @torch.no_grad()
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """The inverse of `encode`, but for what the least noise hides."""
-        check_condition(self, condition, len(z))
         if tuple(z.shape[1:]) != self.domain.shape:
             raise ValueError(f"z: expected shape (B, {', '.join(map(str, self.domain.shape))}); got {tuple(z.shape)}.")
         times = [*self.flow_times(), 0.0]
@@ -258,14 +256,13 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
 
     # -- completion ---------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def edit(
+    def _edit(
         self,
         x: Tensor,
         keep: Tensor,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
         *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
         steps: int = 50,
         rounds: int = 5,
     ) -> Tensor:
@@ -278,8 +275,6 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
             steps: noise levels on the way.
             rounds: how often each step is taken.
         """
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         if rounds < 1:
             raise ValueError(f"rounds: expected 1 or more; got {rounds}.")
         reverse, x_0 = self.reverse(condition), self.scaling.encode(x)
@@ -344,13 +339,8 @@ class FlowDensity(GaussianDiffusion):
     def protocol(self) -> dict[str, str]:
         return {"dequantization": "uniform"} if self.domain.discrete else {}
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """The mean of `flow_log_prob` over ``num_samples`` draws: ``(B,)``. The model's own: without guidance."""
         return self.flow_log_prob(x, condition=condition, num_samples=num_samples, generator=generator).mean(0).float()
@@ -370,13 +360,8 @@ class BoundDensity(GaussianDiffusion):
         "L_t" ``(B, parts)``, "L_T" ``(B,)``."""
         raise NotImplementedError
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """The bound of `bound_terms`, averaged over ``num_samples`` draws of the noise: ``(B,)``.
 

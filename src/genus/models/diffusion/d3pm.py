@@ -195,41 +195,26 @@ class D3PM(GenerativeModel, HasLogProb, IsConditional, IsEditable):
 
     # --- roles ---
 
-    def sample(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        steps: int | None = None,
+    def _sample(
+        self, count: int, condition: Tensor | None, generator: torch.Generator | None, *, steps: int | None = None
     ) -> Tensor:
         """``count`` data in the domain's own terms, each step drawn.
 
         Args:
             steps: network calls, evenly spaced from T down to 0; all T by default.
         """
-        check_condition(self, condition, count)
         x = categorical.ancestral(
             self.process, self.reverse(condition), (count, *self.domain.shape),
             steps=steps, generator=generator, device=self.device,
         )  # fmt: skip
         return x.to(self.domain.dtype)
 
-    def edit(
-        self,
-        x: Tensor,
-        keep: Tensor,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Sample, with the kept entries shown at every step: never masked (absorbing), or as noisy as the others.
 
         With the absorbing kernel and a perfect network that is the distribution of the others given the kept, up to the
         steps that unmask several at once; the other kernels only approximate it.
         """
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         edited = categorical.ancestral(
             self.process, self.reverse(condition), tuple(x.shape),
             known=(x, keep), generator=generator, device=x.device,
@@ -253,13 +238,8 @@ class D3PM(GenerativeModel, HasLogProb, IsConditional, IsEditable):
         check_condition(self, condition, len(x))
         return categorical.bound_terms(self.process, self.reverse(condition, torch.float64), x.long(), generator)
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """log of the mean weight p(x_{0:T}) / q(x_{1:T} | x_0) of ``num_samples`` paths of noise: ``(B,)``.
 
@@ -267,8 +247,6 @@ class D3PM(GenerativeModel, HasLogProb, IsConditional, IsEditable):
         log p(x) (Burda et al. 2016, https://arxiv.org/abs/1509.00519). Costs T network calls a path and keeps no
         gradients.
         """
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         paths = [
             categorical.log_weight(self.process, self.reverse(condition, torch.float64), x.long(), generator)
             for _ in range(num_samples)

@@ -204,18 +204,11 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
         )
 
     @torch.no_grad()
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """The bound, ``(B,)``. Of bits the log of the mean weight of ``num_samples`` paths, which more paths tighten;
         else the mean of `bound_terms`, which they steady. Costs T network calls a draw."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         if self.process is None:
             draws = [
                 _categorical.log_weight(self.flips, self.coins(condition), x.long(), generator)
@@ -227,13 +220,8 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
 
     # -- samples ----------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def sample(
-        self, count: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """``count`` data in the domain's own terms, by T steps back; the last Gaussian step takes the mean."""
-        check_condition(self, condition, count)
-        condition = None if condition is None else condition.to(self.device)
         shape = (count, *self.domain.shape)
         if self.process is None:
             x = _categorical.ancestral(

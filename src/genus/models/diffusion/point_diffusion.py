@@ -204,14 +204,8 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         times = _samplers.of_steps(self.process.steps)
         return self.scaling.decode(_samplers.ancestral(self._reverse(z, label), x, times, generator))
 
-    @torch.no_grad()
-    def sample(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        points: int | None = None,
+    def _sample(
+        self, count: int, condition: Tensor | None, generator: torch.Generator | None, *, points: int | None = None
     ) -> Tensor:
         """``count`` clouds in the data's own coordinates.
 
@@ -225,14 +219,20 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         z = self.prior.inverse(noise.normal((count, self.latent_features), generator, self.device), label)
         return self._walk(z, label, points, generator)
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return (self.latent_features,)
+
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """The mean of q(z | x), ``(B, latent_features)``; clouds of any number of points."""
-        check_condition(self, condition, len(x))
         Points(max(1, x.shape[1]), self.domain.shape[1]).check(x)
+        return self._encode(x, self.given(condition, len(x)))
+
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.encoder(self.scaling.encode(x))[0]
 
     @torch.no_grad()
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """A cloud of each shape; deterministic, as the points always start from the same noise."""
         return self._walk(z, self._embed(condition, len(z)), self.domain.shape[0], noise.stream("point_diffusion"))
 
@@ -241,20 +241,14 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         return Likelihood.BOUND
 
     @torch.no_grad()
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """A bound on the log density of the ordered cloud in the data's own coordinates.
 
         Averaged over ``num_samples`` draws of z and of the noise, with all T steps counted
         for each; more draws steady it. Keeps no gradients.
         """
-        self.domain.check(x)
         label = self._embed(condition, len(x))
         x_0 = self.scaling.encode(x)
 

@@ -15,7 +15,6 @@ from genus.contract import (
     Losses,
     Split,
     Symptom,
-    check_condition,
     name_of,
     weakest,
 )
@@ -116,46 +115,30 @@ class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
             cure += " A column that follows from others stretches a flow without end: drop it or add noise to it."
         return _symptoms.lost_invertibility(y, back, self.flow.standardise.std, cure)
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
-        if num_samples < 1:
-            raise ValueError(f"num_samples: expected at least 1; got {num_samples}.")
         draws = num_samples if self.dequantization is not None else 1  # an exact density has nothing to average
         log_w = torch.stack([torch.add(*self.terms(x, condition, generator)) for _ in range(draws)])
         return logmeanexp(log_w).to(log_w.dtype)
 
-    @torch.no_grad()
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return (self.domain.num_dims,)
+
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """Latents ``(B, D)``; integers are taken at the middle of their cells."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         y, _ = self.continuous(x, u=torch.full(tuple(x.shape), 0.5, device=x.device))
         return self.flow(y, condition)[0]
 
     @torch.no_grad()
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """Data from latents ``(B, D)``; integers are the cells in which the flow ends."""
-        if z.ndim != 2 or z.shape[1] != self.domain.num_dims:
-            raise ValueError(f"z: expected shape (B, {self.domain.num_dims}); got {tuple(z.shape)}.")
-        check_condition(self, condition, len(z))
         y = self.flow.inverse(z.to(self.flow.standardise.mean.dtype), condition)
         return y if self.dequantization is None else self.dequantization.inverse(y).to(self.domain.dtype)
 
-    def sample(
-        self,
-        count: int,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+    def _sample(
+        self, count: int, condition: Tensor | None, generator: torch.Generator | None, *, temperature: float = 1.0
     ) -> Tensor:
         """Draw latents and decode them.
 

@@ -199,27 +199,19 @@ class CodeModel(ThroughLatents, HasLogProb):
         return self.distribution.draw(self.parameters_given(z), generator)
 
     @torch.no_grad()
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """log p(codes) + log p(x|codes) <= log p(x). There is nothing to draw: more samples change nothing."""
         if self.likelihood is Likelihood.NONE:
             raise CapabilityError(
                 f"this {name_of(self)} has no log_prob: {getattr(self.distribution, 'reason', 'no distribution')}."
             )
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         z = self.codes_of(x)
         return self.log_likelihood(x, z) + self.log_prior(z)
 
     @torch.no_grad()
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        check_condition(self, condition, len(z))
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         self.latent_domain.check(z, "z")
         return self.distribution.mode(self.parameters_given(z))
 

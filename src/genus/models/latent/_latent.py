@@ -11,7 +11,6 @@ from genus.contract import (
     HasPosterior,
     IsConditional,
     Likelihood,
-    check_condition,
     name_of,
     weakest,
 )
@@ -27,13 +26,12 @@ AT_ONCE = 8192  # latents that are decoded together
 class ThroughLatents(GenerativeModel, HasPosterior):
     """What every model does with its three parts, whatever its latents are."""
 
-    @torch.no_grad()
-    def sample(
+    def _sample(
         self,
         count: int,
+        condition: Tensor | None,
+        generator: torch.Generator | None,
         *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
         pixels: Literal["draw", "mode"] = "draw",
     ) -> Tensor:
         """Draw z from the prior, then x from p(x|z).
@@ -42,17 +40,13 @@ class ThroughLatents(GenerativeModel, HasPosterior):
             pixels: draw takes each entry from its distribution, as the model means it; mode takes its
                 likeliest value (the mean of a normal distribution), as papers show it.
         """
-        check_condition(self, condition, count)
-        condition = None if condition is None else condition.to(self.device)
         z = self.sample_prior(count, condition, generator)
         if pixels == "mode":
             return self.decode(z, condition=condition)
         return self.generate(z, condition, generator)
 
     @torch.no_grad()
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.posterior(x, condition).mean
 
 
@@ -77,6 +71,10 @@ class Decoding(ThroughLatents, IsConditional):
     def decoder_likelihood(self) -> Likelihood:
         return self.distribution.likelihood
 
+    @property
+    def standard_prior(self) -> bool:
+        return True
+
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return standard_normal(z)
 
@@ -97,10 +95,7 @@ class Decoding(ThroughLatents, IsConditional):
         return self.distribution.draw(self.parameters_given(z, condition), generator)
 
     @torch.no_grad()
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        check_condition(self, condition, len(z))
-        if z.shape[1:] != (self.latent_features,):
-            raise ValueError(f"z: expected shape (B, {self.latent_features}); got {tuple(z.shape)}.")
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         return self.distribution.mode(self.parameters_given(z, condition))
 
 
@@ -112,13 +107,8 @@ class LatentModel(Decoding, HasLogProb):
         return weakest([Likelihood.BOUND, self.distribution.likelihood])
 
     @torch.no_grad()
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """The importance-weighted bound: log mean_k p(x|z_k) p(z_k) / q(z_k|x) <= log p(x).
 
@@ -129,8 +119,6 @@ class LatentModel(Decoding, HasLogProb):
             raise CapabilityError(
                 f"this {name_of(self)} has no log_prob: {getattr(self.distribution, 'reason', 'no distribution')}."
             )
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         log_w = self.log_weights(x, num_samples, condition=condition, generator=generator)
         return logmeanexp(log_w).to(next(self.parameters()).dtype)
 

@@ -106,6 +106,10 @@ class Autoencoder(TwoNetworks, Decoding):
         u = self.inputs(x, condition)
         return Certain(self.encoder(u).to(u.dtype))
 
+    @property
+    def standard_prior(self) -> bool:
+        return False
+
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.codes.log_prob(z, condition)
 

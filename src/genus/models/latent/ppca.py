@@ -44,7 +44,6 @@ from genus.contract import (
     Losses,
     Split,
     batches,
-    check_condition,
     weakest,
 )
 from genus.domain import Domain, Grid, Vectors
@@ -162,17 +161,10 @@ class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
     def protocol(self) -> dict[str, str]:
         return {"dequantization": "uniform"} if self.domain.discrete else {}
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        condition: Tensor | None = None,
-        num_samples: int = 1,
-        generator: torch.Generator | None = None,
+    def _log_prob(
+        self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         """log N(x; mu, C), ``(B,)`` float64; of integers its mean over their cells, to which draws add nothing."""
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
         offset = self.real(x) - self.mean
         along = offset @ self.axes
         beside = offset - along @ self.axes.T
@@ -199,6 +191,10 @@ class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
         """p(z|x) in float64, exact for tables; integers are taken at the middle of their cells."""
         mean = (self.real(x) - self.mean) @ self.weight / self.eigenvalues
         return DiagonalNormal(mean, (self.variance / self.eigenvalues).log().expand_as(mean))
+
+    @property
+    def standard_prior(self) -> bool:
+        return True
 
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1)
@@ -247,32 +243,20 @@ class PPCA(ThroughLatents, HasLogProb, IsEditable, FitsInClosedForm):
         return noise.normal(shape, generator, self.mean.device, self.mean.dtype)
 
     @torch.no_grad()
-    def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        self.domain.check(x)
-        check_condition(self, condition, len(x))
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.posterior(x).mean.to(self.latent_domain.dtype)
 
     @torch.no_grad()
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        check_condition(self, condition, len(z))
+    def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         if z.shape[1:] != (self.latent_features,):
             raise ValueError(f"z: expected shape (B, {self.latent_features}); got {tuple(z.shape)}.")
         return self.raw(self.mean_given(z))
 
     # -- missing values -------------------------------------------------------------------
 
-    @torch.no_grad()
-    def edit(
-        self,
-        x: Tensor,
-        keep: Tensor,
-        *,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def _edit(self, x: Tensor, keep: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Draw what is not kept from its exact distribution given what is (integers: given that they are at the middle
         of their cells). Missing entries of ``x`` may hold anything, NaN too."""
-        check_condition(self, condition, len(x))
         mean, root = self.latents_given(x, keep)
         z = mean + (root @ self.normal((*mean.shape, 1), generator)).squeeze(-1)
         return torch.where(keep, x, self.generate(z, None, generator))

@@ -157,6 +157,10 @@ class VAE(TwoNetworks, LatentModel):
     def posterior(self, x: Tensor, condition: Tensor | None = None) -> DiagonalNormal:
         return self.read(self.inputs(x, condition))
 
+    @property
+    def standard_prior(self) -> bool:
+        return self.prior is None
+
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return standard_normal(z) if self.prior is None else self.prior.log_prob(z, self.read)
 
