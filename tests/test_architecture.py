@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "hardware": {"errors"},
     "prob": {"errors"},
     "chains": {"prob", "errors"},
-    "nn": {"prob", "errors"},
+    "nn": {"prob", "errors", "domain"},
     "geometry": {"prob", "errors"},
     "data": {"prob", "geometry", "errors", "domain", "contract", "settings"},
     **{f"models/{family}": MODELS for family in registry.FAMILIES},

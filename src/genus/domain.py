@@ -70,6 +70,11 @@ class Domain(ABC):
         return {"kind": self.kind, **asdict(self)}
 
 
+def usual_axes(count: int) -> str:
+    """The names of a grid's axes where nobody gives them: x; y and x; z, y and x."""
+    return "vwzyx"[-count:]
+
+
 @dataclass(frozen=True)
 class Grid(Domain):
     """Integer values on a regular grid: pictures (2-D), voxels or clips (3-D).
@@ -79,7 +84,7 @@ class Grid(Domain):
 
     ordered: whether neighbouring levels are alike, as grey values are; the codes of a codebook are not.
     axes: a letter for each axis of ``size``: ``yx`` (pictures), ``zyx`` (voxels), ``tyx`` (clips), ``x`` and so on.
-    By default the last letters of ``wzyx``.
+    By default the last letters of ``vwzyx``.
     """
 
     kind: ClassVar[str] = "grid"
@@ -94,7 +99,7 @@ class Grid(Domain):
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(int(s) for s in self.size))
         if not self.axes:
-            object.__setattr__(self, "axes", "wzyx"[-len(self.size) :])
+            object.__setattr__(self, "axes", usual_axes(len(self.size)))
         if len(self.axes) != len(self.size) or len(set(self.axes)) != len(self.axes):
             raise ValueError(f"a grid needs a letter of its own for each axis; got {self.axes!r} for {self.size}.")
         if self.channels < 1 or not self.size or min(self.size) < 1 or self.levels < 2:
@@ -112,6 +117,8 @@ class Grid(Domain):
         described = super().to_json()
         if self.ordered:
             del described["ordered"]
+        if self.axes == usual_axes(len(self.size)):
+            del described["axes"]
         return described
 
     @property

@@ -1,0 +1,243 @@
+"""What networks read of a condition, whatever its kind: a vector, and maps where the condition has places.
+
+A model says *where* a condition enters (added to an embedding, concatenated to its input, a bias of each layer);
+this file says *how* a label, numbers, words, a picture, a sound or a cloud become what can enter there.
+"""
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.domain import Domain, Grid, Label, Parts, Points, Tokens, Vectors, Waveform
+
+CONDITIONS: tuple[type[Domain], ...] = (Label, Vectors, Tokens, Waveform, Grid, Points)
+"""The kinds of condition that `ConditionEncoder` reads; and `Parts` of them."""
+
+WIDTH = 64  # of a vector whose width nobody asks for
+CODES = 16  # numbers of the learned vector of a code without order
+CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class Encoded(NamedTuple):
+    """vector: ``(B, features)``. maps: ``(B, planes, *size)``, or None where the condition has no places."""
+
+    vector: Tensor
+    maps: Tensor | None
+
+    def repeat(self, times: int) -> "Encoded":
+        """The whole batch ``times`` over."""
+        return Encoded(*(None if p is None else p.repeat(times, *[1] * (p.ndim - 1)) for p in self))  # type: ignore[arg-type]
+
+
+class ConditionEncoder(nn.Module):
+    """A condition ``(B, *condition.shape)`` -> `Encoded`. Every datum may be told to read none: ``dropped``.
+
+    condition: what is read; labels, vectors, tokens, sound, grids of one to three axes, clouds, or `Parts` of them.
+    features: of the vector. None: as many as the kind suggests, and a label as it is (one-hot, nothing learned).
+    size, planes: of the maps that grids give, which are resized to that size; without a size there are none.
+
+    Raises a ValueError for other kinds of condition.
+    """
+
+    null: Tensor
+
+    def __init__(
+        self, condition: Domain, features: int | None = None, size: tuple[int, ...] | None = None, planes: int = 16
+    ):
+        super().__init__()
+        parts = condition.parts if isinstance(condition, Parts) else (("condition", condition),)
+        labels = isinstance(condition, Label)
+        self.domain = condition
+        self.features = features or (condition.count if isinstance(condition, Label) else WIDTH)
+        self.readers = nn.ModuleDict()
+        for name, part in parts:
+            if isinstance(part, Label):
+                reader: nn.Module = (
+                    OneHot(part.count) if labels and not features else nn.Embedding(part.count, self.features)
+                )
+            elif isinstance(part, Vectors):
+                reader = Numbers(part.features, self.features)
+            elif isinstance(part, Tokens):
+                reader = Words(part.length, part.levels, self.features)
+            elif isinstance(part, Waveform):
+                reader = Places(1, part.levels, True, self.features, 1)
+            elif isinstance(part, Grid) and len(part.size) in CONVOLUTIONS:
+                reader = Places(part.channels, part.levels, part.ordered, self.features, len(part.size))
+            elif isinstance(part, Points):
+                reader = Cloud(part.dim, self.features)
+            else:
+                raise ValueError(
+                    f"expected a condition of the kinds {', '.join(c.plural for c in CONDITIONS)}; got {part}."
+                )
+            self.readers[name] = reader
+        if isinstance(reader, OneHot):
+            self.register_buffer("null", torch.zeros(self.features), persistent=False)
+        else:
+            self.null = nn.Parameter(torch.zeros(self.features))
+        placed = [
+            name for name, part in parts if isinstance(part, Grid) and size is not None and len(part.size) == len(size)
+        ]
+        self.size, self.planes = size, planes if placed else 0
+        self.mappers = nn.ModuleDict()
+        for name in placed:
+            reader = self.readers[name]
+            assert isinstance(reader, Places) and size is not None
+            self.mappers[name] = CONVOLUTIONS[len(size)](reader.channels, planes, 3, padding=1)
+
+    def parts(self, condition: Tensor) -> dict[str, Tensor]:
+        """The condition's parts by name; of a single one, itself."""
+        return self.domain.split(condition) if isinstance(self.domain, Parts) else {"condition": condition}
+
+    @torch.no_grad()
+    def fit(self, condition: Tensor) -> None:
+        """Take the scale of numbers and coordinates from some training data ``(N, *condition.shape)``."""
+        for name, part in self.parts(condition).items():
+            reader = self.readers[name]
+            if isinstance(reader, Numbers | Cloud):
+                reader.fit(part)
+
+    def forward(self, condition: Tensor, dropped: Tensor | None = None) -> Encoded:
+        """dropped: ``(B,)`` booleans, the data that are told nothing."""
+        parts = self.parts(condition)
+        vector = sum(self.readers[name](part) for name, part in parts.items())
+        maps: Tensor | None = None
+        for name, mapper in self.mappers.items():
+            reader = self.readers[name]
+            assert isinstance(reader, Places) and self.size is not None
+            mapped = mapper(resized(reader.planes(parts[name]), self.size, reader.ordered))
+            maps = mapped if maps is None else maps + mapped
+        if dropped is not None:
+            vector = torch.where(dropped[:, None], self.null.to(vector), vector)
+            if maps is not None:
+                maps = maps.masked_fill(dropped.view(-1, *[1] * (maps.ndim - 1)), 0.0)
+        return Encoded(vector, maps)
+
+    def nothing(self, count: int) -> Encoded:
+        """What ``count`` data read that are told nothing."""
+        maps = None if self.size is None or not self.mappers else self.null.new_zeros(count, self.planes, *self.size)
+        return Encoded(self.null.expand(count, -1), maps)
+
+
+class OneHot(nn.Module):
+    """Labels ``(B,)`` -> ``(B, count)`` of zeros and one one."""
+
+    def __init__(self, count: int):
+        super().__init__()
+        self.count = count
+
+    def forward(self, label: Tensor) -> Tensor:
+        """In the default dtype of torch."""
+        return F.one_hot(label.long(), self.count).to(torch.get_default_dtype())
+
+
+class Numbers(nn.Module):
+    """Rows ``(B, n)`` of any scale -> ``(B, features)``, by two layers."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, numbers: int, features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("std", torch.ones(numbers))
+        self.layers = nn.Sequential(nn.Linear(numbers, features), nn.SiLU(), nn.Linear(features, features))
+
+    def fit(self, x: Tensor) -> None:
+        """Mean and standard deviation of each column; a constant one keeps its unit."""
+        std, mean = torch.std_mean(x.double(), 0, correction=0)
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, n)`` -> ``(B, features)``."""
+        return self.layers((x.to(self.mean) - self.mean) / self.std)
+
+
+class Words(nn.Module):
+    """Symbols ``(B, length)`` -> ``(B, features)``: two layers of a transformer, then the mean over places.
+
+    Vaswani et al. (2017), section 3, https://arxiv.org/abs/1706.03762, with the norm before each part.
+    """
+
+    def __init__(self, length: int, symbols: int, features: int, heads: int = 4):
+        super().__init__()
+        width = max(heads, heads * math.ceil(min(features, 128) / heads))
+        self.symbols = nn.Embedding(symbols, width)
+        self.places = nn.Parameter(nn.init.normal_(torch.empty(length, width), std=0.02))
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, norm_first=True, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.last = nn.Linear(width, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, length)`` -> ``(B, features)``."""
+        return self.last(self.layers(self.symbols(x.long()) + self.places).mean(1))
+
+
+class Places(nn.Module):
+    """Integers on a grid ``(B, channels, *size)``, or ``(B, length)`` -> ``(B, features)``: strided convolutions, mean.
+
+    Levels in order are scaled to [-1, 1]; others have a learned vector each.
+    """
+
+    def __init__(self, channels: int, levels: int, ordered: bool, features: int, axes: int):
+        super().__init__()
+        self.levels, self.ordered = levels, ordered
+        self.codes = None if ordered else nn.Embedding(levels, CODES)
+        self.channels = channels if ordered else channels * CODES
+        widths = (self.channels, 32, 64, 64)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [CONVOLUTIONS[axes](before, after, 3, stride=2, padding=1), nn.SiLU()]
+        self.layers, self.last = nn.Sequential(*layers), nn.Linear(64, features)
+
+    def planes(self, x: Tensor) -> Tensor:
+        """What convolutions read: ``(B, channels, *size)``."""
+        if self.codes is None:
+            return 2 * x.to(self.last.weight.dtype) / (self.levels - 1) - 1
+        return self.codes(x.long()).movedim(-1, 2).flatten(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, *size)`` -> ``(B, features)``."""
+        x = x.unsqueeze(1) if x.ndim == 2 else x
+        return self.last(self.layers(self.planes(x)).flatten(2).mean(2))
+
+
+class Cloud(nn.Module):
+    """Points ``(B, N, dim)`` in any order -> ``(B, features)``: each by itself, then the maximum.
+
+    Qi et al. (2017), PointNet, section 4.2, https://arxiv.org/abs/1612.00593.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int, features: int):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(()))
+        self.points = nn.Sequential(nn.Linear(dim, 64), nn.SiLU(), nn.Linear(64, 128))
+        self.last = nn.Sequential(nn.SiLU(), nn.Linear(128, features))
+
+    def fit(self, x: Tensor) -> None:
+        """Centre and size of clouds ``(N, points, dim)``."""
+        flat = x.double().flatten(0, 1)
+        self.centre.copy_(flat.mean(0))
+        self.scale.copy_((flat - flat.mean(0)).square().mean().sqrt().clamp(min=1e-12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, N, dim)`` -> ``(B, features)``."""
+        return self.last(self.points((x.to(self.centre) - self.centre) / self.scale).amax(1))
+
+
+def resized(planes: Tensor, size: tuple[int, ...], smooth: bool) -> Tensor:
+    """Planes ``(B, C, *any)`` at another size: interpolated, or the nearest where there is nothing in between."""
+    if tuple(planes.shape[2:]) == tuple(size):
+        return planes
+    if not smooth:
+        return F.interpolate(planes, size, mode="nearest-exact")
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+    return F.interpolate(planes, size, mode=mode, align_corners=False)
