@@ -25,7 +25,7 @@ from torch import Tensor
 import genus
 from genus.compress import compress
 from genus.compress.rivals import rivals
-from genus.domain import Grid
+from genus.kinds import Grid
 from genus.runs import Run
 
 DECODE = (

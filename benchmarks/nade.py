@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from genus import hardware
 from genus.contract import Batch
-from genus.domain import Grid
+from genus.kinds import Grid
 from genus.models.autoregressive.nade import NADE
 from genus.prob import noise
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 
 from genus import registry
-from genus.domain import Grid
+from genus.kinds import Grid
 from genus.models.autoregressive._entries import every_level
 from genus.models.autoregressive._masked import RasterModel
 from genus.prob import chain, noise

@@ -24,7 +24,7 @@ from torch import Tensor
 from genus.contract import Batch, batches
 from genus.data import open_source
 from genus.data.source import DataOptions, TensorSplit
-from genus.domain import Vectors
+from genus.kinds import Vectors
 from genus.models.latent.ppca import PPCA
 from genus.models.latent.vae import VAE
 from genus.prob import noise

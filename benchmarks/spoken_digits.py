@@ -18,8 +18,8 @@ from torch import Tensor
 
 from genus.contract import HasPosterior
 from genus.data import Source
-from genus.domain import Label
 from genus.evaluate.recognition import Judge, judge_of
+from genus.kinds import Label
 from genus.prob import noise
 from genus.report.sound import spectrograms, wav
 from genus.runs import open_run

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from genus import hardware
 from genus.contract import Batch, GenerativeModel
-from genus.domain import Vectors
+from genus.kinds import Vectors
 from genus.models.flow.maf import MAF
 from genus.models.flow.realnvp import RealNVP
 from genus.models.flow.spline_flow import SplineFlow

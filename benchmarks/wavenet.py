@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genus.domain import Waveform
+from genus.kinds import Waveform
 from genus.models.autoregressive import _wavenet_numba as fast
 from genus.models.autoregressive.wavenet import Layer, WaveNet
 from genus.prob import noise

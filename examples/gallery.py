@@ -20,7 +20,6 @@ from torch import Tensor
 
 from genus import registry
 from genus.data import list_sources
-from genus.domain import Domain, Grid
 from genus.errors import GenusError
 from genus.explore import (
     add,
@@ -39,6 +38,7 @@ from genus.explore import (
     traverse,
 )
 from genus.explore.completion import with_grey
+from genus.kinds import Domain, Grid
 from genus.prob import noise
 from genus.report.pictures import sheet
 from genus.runs import Run, open_run

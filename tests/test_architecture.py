@@ -14,21 +14,21 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each part may import from genus, besides itself. Families stand for models/<family>.
 MATHEMATICS = {"prob", "nn", "geometry"}
-CORE = {"errors", "domain", "recipe", "settings", "contract", "registry", "hardware"}
+CORE = {"errors", "kinds", "recipe", "settings", "contract", "registry", "hardware"}
 MODELS = MATHEMATICS | CORE
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "recipe": set(),
-    "domain": {"errors"},
+    "kinds": {"errors"},
     "settings": {"errors"},
     "registry": {"errors", "contract"},
-    "contract": {"errors", "domain", "recipe", "prob"},
+    "contract": {"errors", "kinds", "recipe", "prob"},
     "hardware": {"errors"},
     "prob": {"errors"},
     "chains": {"prob", "errors"},
-    "nn": {"prob", "errors", "domain"},
+    "nn": {"prob", "errors", "kinds"},
     "geometry": {"prob", "errors"},
-    "data": {"prob", "geometry", "errors", "domain", "contract", "settings"},
+    "data": {"prob", "geometry", "errors", "kinds", "contract", "settings"},
     **{f"models/{family}": MODELS for family in registry.FAMILIES},
     "models": MODELS | {"models"},
     "testing": MODELS | {"models"},

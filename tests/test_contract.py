@@ -3,7 +3,7 @@
 import pytest
 
 from genus import registry
-from genus.domain import Grid, Vectors
+from genus.kinds import Grid, Vectors
 from genus.testing import Subject, checks_for, subjects
 from genus.testing.checks import Check
 

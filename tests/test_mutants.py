@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 
-from genus.domain import Grid
+from genus.kinds import Grid
 from genus.testing import CheckError, checks, checks_for, run_check, subjects
 from genus.testing.mutants import HEALTHY, MUTANTS, Chain, LeakyMask, Mutant
 from genus.testing.oracles import all_states, check_causal

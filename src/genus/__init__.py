@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from genus import models
     from genus.api import load, open_source, train
     from genus.contract import Batch
-    from genus.domain import Grid, Label, Points, Tokens, Vectors, Waveform
+    from genus.kinds import Grid, Label, Points, Tokens, Vectors, Waveform
 
 __all__ = [
     "Batch",
@@ -36,8 +36,8 @@ __all__ = [
     "train",
 ]
 
-_HOME = {"Batch": "contract", "Grid": "domain", "Label": "domain", "Points": "domain", "Tokens": "domain",
-         "Vectors": "domain", "Waveform": "domain",
+_HOME = {"Batch": "contract", "Grid": "kinds", "Label": "kinds", "Points": "kinds", "Tokens": "kinds",
+         "Vectors": "kinds", "Waveform": "kinds",
          "load": "api", "train": "api", "open_source": "api"}  # fmt: skip
 
 

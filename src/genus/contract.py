@@ -25,8 +25,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from genus.domain import Domain, Grid, Label, Parts
 from genus.errors import CapabilityError
+from genus.kinds import Domain, Grid, Label, Parts
 from genus.prob import noise
 from genus.recipe import Recipe
 

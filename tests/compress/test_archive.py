@@ -20,8 +20,8 @@ from genus.compress.archive import codable, identity
 from genus.compress.container import CHECKSUM, FRONT, Archive, pack, unpack
 from genus.compress.items import read_items, write_items
 from genus.compress.rivals import rivals
-from genus.domain import Grid, Vectors
 from genus.errors import CapabilityError, CheckpointError, DataFormatError, GenusError, SettingsError
+from genus.kinds import Grid, Vectors
 from genus.models.latent.vae import VAE
 from genus.prob import noise
 from genus.runs import Run

@@ -15,8 +15,8 @@ from genus.compress.archive import codable
 from genus.compress.bits_back import FINE, decode, encode, most_in_block, pop_bin, push_bin, share_below, sizes
 from genus.compress.stack import Stack
 from genus.contract import Batch, GenerativeModel, HasConditionals, HasPosterior, IsConditional
-from genus.domain import Domain, Grid, Label, Tokens, Vectors
 from genus.errors import CapabilityError, DataFormatError
+from genus.kinds import Domain, Grid, Label, Tokens, Vectors
 from genus.models.latent.vae import VAE
 from genus.prob import noise
 from genus.prob.posterior import Certain

@@ -16,8 +16,8 @@ from genus.compress import coder
 from genus.compress.coder import TOTAL, decode, encode, frequencies, most_in_block
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, HasConditionals, HasLogProb, Walk
 from genus.data.source import TensorSplit
-from genus.domain import Grid, Label
 from genus.errors import DataFormatError
+from genus.kinds import Grid, Label
 from genus.models.autoregressive.histogram import Histogram
 from genus.models.autoregressive.nade import NADE
 from genus.prob import chain, noise

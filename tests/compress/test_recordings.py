@@ -10,8 +10,8 @@ import torch
 from genus.compress import rivals as rivals_
 from genus.compress.items import read_items
 from genus.compress.rivals import rivals
-from genus.domain import Grid, Tokens, Waveform
 from genus.errors import DataFormatError
+from genus.kinds import Grid, Tokens, Waveform
 
 soundfile = pytest.importorskip("soundfile")
 SOUND = Waveform(500, 8000)

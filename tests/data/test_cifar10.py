@@ -12,8 +12,8 @@ from PIL import Image
 
 from genus.data import DataOptions, cifar10, open_source
 from genus.data.packed import members
-from genus.domain import Grid
 from genus.errors import DataFormatError
+from genus.kinds import Grid
 
 HOME = Path(os.environ.get("GENUS_DATA", "/nonexistent"))
 

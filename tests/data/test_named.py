@@ -13,8 +13,8 @@ import torch
 
 from genus.data import DataOptions, files, list_sources, mnist, open_source
 from genus.data.files import RemoteFile, locate
-from genus.domain import Grid, Points, Vectors
 from genus.errors import DataFormatError, SettingsError, UnknownSourceError
+from genus.kinds import Grid, Points, Vectors
 
 HOME = Path(os.environ.get("GENUS_DATA", "/nonexistent"))
 

@@ -7,8 +7,8 @@ import trimesh
 from PIL import Image
 
 from genus.data import DataOptions, open_source
-from genus.domain import Grid, Label, Points, Vectors
 from genus.errors import DataFormatError, SettingsError
+from genus.kinds import Grid, Label, Points, Vectors
 
 RNG = np.random.default_rng(0)
 

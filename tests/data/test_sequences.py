@@ -8,8 +8,8 @@ import torch
 
 from genus.data import DataOptions, open_source, preview, symbols
 from genus.data.sequences import read_states, read_text
-from genus.domain import Tokens
 from genus.errors import DataFormatError, SettingsError
+from genus.kinds import Tokens
 from genus.report.pictures import sheet
 
 STORY = "".join(f"{n} bottles, Łódź\n" for n in range(400))

@@ -7,8 +7,8 @@ import trimesh
 from PIL import Image
 
 from genus.data import DataOptions, describe, open_source
-from genus.domain import Label
 from genus.errors import DataFormatError, SettingsError
+from genus.kinds import Label
 
 SKIP = DataOptions(skip_bad=True)
 

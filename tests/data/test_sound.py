@@ -14,8 +14,8 @@ import torch
 
 from genus.data import DataOptions, open_source, sound
 from genus.data.sound import read_recording, windows
-from genus.domain import Waveform
 from genus.errors import DataFormatError, SettingsError
+from genus.kinds import Waveform
 
 soundfile = pytest.importorskip("soundfile")
 HOME = Path(os.environ.get("GENUS_DATA", "/nonexistent"))

@@ -3,8 +3,8 @@ import torch
 from pydantic import ValidationError
 
 from genus.data import DataOptions, Source, TensorSplit, open_source
-from genus.domain import Grid, Label
 from genus.errors import SettingsError
+from genus.kinds import Grid, Label
 from genus.prob import noise
 
 

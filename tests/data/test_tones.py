@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from genus.data import DataOptions, list_sources, open_source, tones
-from genus.domain import Waveform
 from genus.errors import SettingsError
+from genus.kinds import Waveform
 from genus.prob.spectrum import spectrogram
 
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from genus.data import DataOptions, Source, open_source, yalefaces
-from genus.domain import Grid
 from genus.errors import DataFormatError
+from genus.kinds import Grid
 
 HOME = Path(os.environ.get("GENUS_DATA", "/nonexistent"))
 needs_faces = pytest.mark.skipif(not (HOME / yalefaces.ARCHIVE).is_file(), reason="needs $GENUS_DATA/yalefaces")

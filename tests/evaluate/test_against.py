@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from genus.data import DataOptions, open_source
-from genus.domain import Grid
 from genus.errors import DataFormatError, GenusError, SettingsError
 from genus.evaluate.against import compared, in_levels, open_against, score_samples
 from genus.evaluate.memorisation import CLEAR, COPIES, verdict
+from genus.kinds import Grid
 from genus.prob import noise
 
 

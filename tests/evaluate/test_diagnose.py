@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, HasPosterior, Likelihood, Posterior
-from genus.domain import Grid, Pyramid, Vectors
 from genus.errors import CapabilityError
 from genus.evaluate import bounds, diagnose
 from genus.evaluate.bounds import Mean
 from genus.evaluate.curse import TOO_WIDE, curse
 from genus.evaluate.diagnose import Diagnosis
+from genus.kinds import Grid, Pyramid, Vectors
 from genus.models.diffusion.point_diffusion import PointDiffusion
 from genus.models.latent.vae import VAE
 from genus.prob import noise
@@ -279,7 +279,7 @@ def test_a_decoder_without_a_law_has_no_curve() -> None:
 
 
 def test_who_cannot_be_diagnosed() -> None:
-    from genus.domain import Points
+    from genus.kinds import Points
 
     with pytest.raises(CapabilityError, match="does not sign HasPosterior"):
         diagnose.diagnose(PointDiffusion.tiny(Points(16, 3)), Data(torch.zeros(4, 16, 3)))

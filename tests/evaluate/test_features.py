@@ -6,9 +6,9 @@ import torch
 
 from genus.data import open_source
 from genus.data.source import Source, TensorSplit
-from genus.domain import Grid, Label, Points, Vectors
 from genus.evaluate.classifier import Classifier
 from genus.evaluate.features import features_of
+from genus.kinds import Grid, Label, Points, Vectors
 from genus.prob import noise
 
 

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from genus.contract import Batch, GenerativeModel, HasLogProb, Likelihood
 from genus.data.source import TensorSplit
-from genus.domain import Grid, Points, Vectors
 from genus.errors import CapabilityError
 from genus.evaluate.floors import Gaussian, Uniform
 from genus.evaluate.likelihood import log_likelihood
+from genus.kinds import Grid, Points, Vectors
 from genus.models.flow.realnvp import RealNVP
 from genus.prob import noise
 

@@ -3,10 +3,10 @@ import torch
 from torch import Tensor
 
 from genus.data.source import TensorSplit
-from genus.domain import Domain, Grid, Points, Vectors
 from genus.evaluate.memorisation import CLEAR, CLOSE, COPIES, CopyTest, copying, nearest, verdict
 from genus.evaluate.score import Row, Score
 from genus.evaluate.shapes import chamfer_matrix
+from genus.kinds import Domain, Grid, Points, Vectors
 from genus.prob import noise
 
 DOMAINS = [Grid(1, (4, 5), 17), Vectors(3), Points(40, 3)]

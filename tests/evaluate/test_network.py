@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from genus.domain import Grid, Points
 from genus.errors import DataFormatError, GenusError, SettingsError
 from genus.evaluate._onnx import DEEPEST, FIELDS, check_closed
 from genus.evaluate.dinov2 import DinoV2, _layer_shapes
 from genus.evaluate.network import PREPARATIONS, NetworkFile, network_features
 from genus.evaluate.scorecard import feature_scores
+from genus.kinds import Grid, Points
 from genus.prob import noise
 
 GREY = Grid(1, (8, 8), 17)

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from genus.data import open_source
 from genus.data.source import Source, TensorSplit
-from genus.domain import Grid, Label, Vectors, Waveform
 from genus.evaluate import evaluate
 from genus.evaluate._items import Unlabelled
 from genus.evaluate.classifier import Classifier
 from genus.evaluate.recognition import Judge, homogeneity, judge_of
+from genus.kinds import Grid, Label, Vectors, Waveform
 from genus.models import Histogram
 from genus.prob import noise
 

@@ -14,11 +14,11 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from genus.data.source import TensorSplit
-from genus.domain import Vectors
 from genus.evaluate import fidelity
 from genus.evaluate.fidelity import compare, density_coverage, frechet, kernel_distance, precision_recall
 from genus.evaluate.memorisation import copying, data_copying
 from genus.evaluate.shapes import chamfer, chamfer_matrix, emd, emd_matrix, jsd, set_metrics
+from genus.kinds import Vectors
 from genus.prob import noise
 
 N, F = 61, 4

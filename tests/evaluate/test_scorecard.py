@@ -8,12 +8,12 @@ from torch import Tensor
 from genus.contract import Batch, GenerativeModel, IsConditional
 from genus.data import DataOptions, open_source
 from genus.data.source import Source, TensorSplit
-from genus.domain import Grid, Points, Vectors
 from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.floors import Gaussian, Uniform
 from genus.evaluate.meaning import MEANING
 from genus.evaluate.memorisation import CLEAR, COPIES, neighbours, verdict
 from genus.evaluate.speed import parameter_count, peak_memory, sampling_speed
+from genus.kinds import Grid, Points, Vectors
 from genus.prob import noise
 
 

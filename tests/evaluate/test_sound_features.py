@@ -3,8 +3,8 @@
 import torch
 
 from genus.data.source import Source, TensorSplit
-from genus.domain import Waveform
 from genus.evaluate.features import features_of, heard
+from genus.kinds import Waveform
 from genus.prob import noise
 
 DOMAIN = Waveform(600, 8000)

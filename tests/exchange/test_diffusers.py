@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from genus.cli.__main__ import main
-from genus.domain import Grid, Label, Vectors
 from genus.errors import CapabilityError, DataFormatError
 from genus.exchange import diffusers as exchange
+from genus.kinds import Grid, Label, Vectors
 from genus.models.diffusion.ddpm import DDPM
 from genus.models.diffusion.edm import EDM
 from genus.prob import noise

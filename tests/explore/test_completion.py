@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genus.domain import Grid, Label, Points, Tokens, Vectors
 from genus.errors import CapabilityError, DataFormatError, SettingsError
 from genus.explore import complete, keep_mask
 from genus.explore.completion import GREY, with_grey
+from genus.kinds import Grid, Label, Points, Tokens, Vectors
 from genus.models.latent.vae import VAE
 from genus.prob import noise
 from genus.testing.mutants import Chain, RedrawsKeptPart

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from genus.contract import has_standard_prior
 from genus.data import Source, TensorSplit
-from genus.domain import Grid, Label, Points, Vectors
 from genus.errors import DataFormatError, SettingsError
 from genus.explore import (
     coordinates,
@@ -27,6 +26,7 @@ from genus.explore import (
     sweep,
 )
 from genus.explore.moves import with_scale
+from genus.kinds import Grid, Label, Points, Vectors
 from genus.models.flow.realnvp import RealNVP
 from genus.models.latent.vae import VAE
 from genus.models.two_stage import TwoStage

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from genus.data import DataOptions, Source, TensorSplit, open_source
-from genus.domain import Label, Vectors
 from genus.errors import SettingsError
 from genus.explore import members
+from genus.kinds import Label, Vectors
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.domain import Grid, Label, Vectors
 from genus.errors import CapabilityError
 from genus.explore import add, difference, directions, encode, interpolate, traverse
 from genus.explore.latents import between
+from genus.kinds import Grid, Label, Vectors
 from genus.models.autoregressive.histogram import Histogram
 from genus.models.flow.realnvp import RealNVP
 from genus.models.latent.vae import VAE

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import Batch, GenerativeModel, HasLogProb, HasPosterior, IsConditional, Likelihood, Losses
-from genus.domain import Domain, Grid, Label, Vectors
 from genus.errors import CapabilityError
+from genus.kinds import Domain, Grid, Label, Vectors
 from genus.models.latent.vae import VAE
 from genus.models.two_stage import TwoStage, with_options_of
 from genus.prob import noise

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from genus.domain import Domain, Grid, Label, Parts, Points, Pyramid, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Label, Parts, Points, Pyramid, Tokens, Vectors, Waveform
 from genus.nn.condition import ConditionEncoder
 from genus.testing.subjects import toy_data
 
 KINDS: list[Domain] = [
-    Label(("a", "b", "c")), Vectors(3), Tokens(5, 7), Waveform(40, 8000), Grid(3, (8, 6), 256), Grid(1, (8, 6), 5, ordered=False),
-    Grid(1, (4, 3), 256), Points(9, 3), Parts((("map", Grid(1, (8, 6), 4, ordered=False)), ("style", Vectors(2)))),
+    Label(("a", "b", "c")), Vectors(3), Tokens(5, 7), Waveform(40, 8000), Grid(3, (8, 6), 256),
+    Grid(1, (8, 6), 5, ordered=False), Grid(1, (4, 3), 256), Points(9, 3),
+    Parts((("map", Grid(1, (8, 6), 4, ordered=False)), ("style", Vectors(2)))),
 ]  # fmt: skip
 
 

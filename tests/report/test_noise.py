@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genus.contract import GenerativeModel
-from genus.domain import Domain, Grid, Tokens, Vectors
+from genus.kinds import Domain, Grid, Tokens, Vectors
 from genus.models.autoregressive.nade import NADE
 from genus.models.diffusion.d3pm import D3PM
 from genus.models.diffusion.ddpm import DDPM

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from genus.contract import Likelihood
-from genus.domain import Domain, Grid, Points, Vectors
 from genus.evaluate.memorisation import Neighbours
 from genus.evaluate.score import Row, Score, Scorecard
+from genus.kinds import Domain, Grid, Points, Vectors
 from genus.prob import noise
 from genus.report import page as html
 from genus.report.comparison import comparison_page

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genus.domain import Grid, Label, Points, Vectors
+from genus.kinds import Grid, Label, Points, Vectors
 from genus.prob import noise
 from genus.report.pictures import pairs, sheet, turn, voxels
 from genus.report.plots import curves, losses_of, svg_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genus.domain import Waveform
+from genus.kinds import Waveform
 from genus.report.pictures import pairs, sheet
 from genus.report.sound import spectrograms, wav
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from genus.contract import Likelihood
-from genus.domain import Grid
 from genus.evaluate.score import Row, Score, Scorecard
+from genus.kinds import Grid
 from genus.report.plots import curves, svg_of, warnings_of
 from genus.report.run import RunReport, run_page
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from genus.domain import Grid
+from genus.kinds import Grid
 from genus.prob.noise import stream
 from genus.testing.oracles import GaussianMixture, LinearGaussian, all_states, state_index
 

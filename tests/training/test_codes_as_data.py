@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from genus.data import DataOptions, open_source
-from genus.domain import Vectors
 from genus.errors import CapabilityError, CheckpointError, GenusError, SettingsError, UnknownSourceError
+from genus.kinds import Vectors
 from genus.prob.noise import stream
 from genus.runs import Run, checkpoint
 from genus.runs.codes import identity

@@ -11,8 +11,7 @@ import pytest
 import torch
 from trials import SPECIES, bombs, make_run, run_trial, use
 
-from genus import domain as domains
-from genus import registry
+from genus import kinds, registry
 from genus.errors import CheckpointError, GenusError, SettingsError
 from genus.hardware import OutOfMemory
 from genus.prob import noise
@@ -133,12 +132,12 @@ def test_described_data_are_checked(run: Path, values: dict[str, Any], said: str
 
 def test_every_domain_comes_back_from_json() -> None:
     for domain in (
-        domains.Grid(3, (4, 5), 256),
-        domains.Vectors(2, ("a", "b")),
-        domains.Points(7),
-        domains.Label(("x",)),
+        kinds.Grid(3, (4, 5), 256),
+        kinds.Vectors(2, ("a", "b")),
+        kinds.Points(7),
+        kinds.Label(("x",)),
     ):
-        assert domains.from_json(json.loads(json.dumps(domain.to_json()))) == domain
+        assert kinds.from_json(json.loads(json.dumps(domain.to_json()))) == domain
 
 
 def test_lines_are_bounded_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +213,7 @@ def test_training_refuses_a_model_larger_than_the_memory_and_says_how_large(monk
     monkeypatch.setattr("genus.runs.run.physical_memory", lambda: 10**9)
     config = configure("vae", "digits", hidden=(10_000, 100_000))
     with pytest.raises(SettingsError, match=r"vae: .* takes 4\.0 GB or more, of 1\.0 GB allowed"):
-        build(config, domains.Grid(1, (8, 8), 17), None)
+        build(config, kinds.Grid(1, (8, 8), 17), None)
 
 
 def test_a_sample_too_large_for_the_memory_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from genus import settings
 from genus.contract import Batch, GenerativeModel, Losses, Symptom, batches
 from genus.data import open_source
 from genus.data.source import TensorSplit
-from genus.domain import Grid, Points, Vectors
+from genus.kinds import Grid, Points, Vectors
 from genus.models.adversarial._symptoms import discriminator_won, mode_collapse
 from genus.models.adversarial.dcgan import DCGAN
 from genus.models.diffusion import _symptoms as of_diffusion

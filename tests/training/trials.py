@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 import genus
-from genus.domain import Domain, Grid, Label, Points, Vectors
 from genus.errors import CheckpointError, GenusError
+from genus.kinds import Domain, Grid, Label, Points, Vectors
 from genus.runs import checkpoint
 from genus.runs.config import configure
 from genus.runs.run import build

@@ -106,7 +106,7 @@ def _data(run: "Run", chosen: CompressFlags) -> tuple["Tensor", "Tensor | None"]
 def _show(run: "Run", x: "Tensor", labels: "Tensor | None", content: bytes, with_rivals: bool) -> None:
     from genus.compress.container import unpack
     from genus.compress.rivals import rivals
-    from genus.domain import Discrete
+    from genus.kinds import Discrete
 
     size, words = len(content), unpack(content, "the file").header.initial
     bits = _information(run, x, labels, 0 if words is None else DRAWS)

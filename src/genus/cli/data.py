@@ -54,7 +54,7 @@ def _list() -> int:
 def _show(name: str, out: Path | None, options: dict[str, Any]) -> int:
     from genus.api import open_source
     from genus.data import data_options, describe, preview
-    from genus.domain import Pyramid
+    from genus.kinds import Pyramid
 
     source = open_source(name, data_options(**options))
     console = Console()

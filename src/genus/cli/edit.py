@@ -128,8 +128,8 @@ def _complete(run: "Run", chosen: EditFlags) -> int:
 
     from genus.cli.exploring import chosen_data
     from genus.contract import IsEditable, require
-    from genus.domain import Grid
     from genus.explore import complete, keep_mask
+    from genus.kinds import Grid
     from genus.prob import noise
 
     require(run.model, IsEditable, "edit")
@@ -151,8 +151,8 @@ def _write(run: "Run", x: "Tensor", keep: "Tensor", done: "Tensor", out: Path | 
     import torch
 
     from genus.cli.exploring import write
-    from genus.domain import Grid
     from genus.explore.completion import with_grey
+    from genus.kinds import Grid
 
     if not isinstance(run.domain, Grid):
         write(run, torch.cat([x.unsqueeze(1), done], 1), out, name)

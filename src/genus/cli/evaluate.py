@@ -13,9 +13,9 @@ from genus.errors import SettingsError
 
 if TYPE_CHECKING:
     from genus.data import DataOptions
-    from genus.domain import Domain
     from genus.evaluate.features import Features
     from genus.evaluate.score import Scorecard
+    from genus.kinds import Domain
     from genus.runs import Run
 
 ABOUT = """Score a run on held-out data, or any folder of samples against real data.

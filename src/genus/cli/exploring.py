@@ -10,7 +10,7 @@ from genus.errors import SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genus.domain import Domain
+    from genus.kinds import Domain
     from genus.runs import Run
 
 
@@ -62,7 +62,7 @@ def labels(run: "Run", name: str, count: int, flag: str) -> "Tensor":
     """The class of a name, ``count`` times: ``(count,)``."""
     import torch
 
-    from genus.domain import Label
+    from genus.kinds import Label
 
     if not isinstance(run.condition, Label):
         raise SettingsError(f"{flag}: the model knows no labels; train it with --conditional.")
@@ -108,8 +108,8 @@ def write(run: "Run", rows: "Tensor", out: Path | None, name: str, domain: "Doma
     import numpy as np
     import torch
 
-    from genus.domain import Tokens, Vectors
     from genus.explore.moves import MOST
+    from genus.kinds import Tokens, Vectors
     from genus.report.pictures import sheet
 
     domain = domain or run.domain

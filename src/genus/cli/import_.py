@@ -43,8 +43,8 @@ def main(arguments: list[str]) -> int:
     chosen = flags.parse(ImportFlags, arguments or ["--help"], "genus import", ABOUT)
 
     from genus.data import data_options, open_source
-    from genus.domain import Label
     from genus.exchange import diffusers
+    from genus.kinds import Label
     from genus.runs.config import RunConfig
     from genus.training import configure
     from genus.training.loop import adopt

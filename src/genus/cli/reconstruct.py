@@ -12,7 +12,7 @@ from genus.cli.exploring import Whose
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genus.domain import Domain
+    from genus.kinds import Domain
 
 ABOUT = """What the latents of a run keep: data above what is decoded from their latents.
 
@@ -57,8 +57,8 @@ def main(arguments: list[str]) -> int:
 
 def error(x: "Tensor", again: "Tensor", domain: "Domain") -> str:
     """How far ``again`` is from ``x``, both ``(N, *domain.shape)``, as a sentence that says what is measured."""
-    from genus.domain import Discrete, Grid, Points, Waveform
     from genus.evaluate.shapes import chamfer
+    from genus.kinds import Discrete, Grid, Points, Waveform
 
     unit = ""
     match domain:

@@ -108,8 +108,8 @@ def _refuse_misfits(chosen: TraverseFlags) -> None:
 def _start(run: "Run", chosen: TraverseFlags, encoded: "Tensor") -> "tuple[Tensor, Tensor | None]":
     """The latent from which to go, of an item or the mean of the data, and the label with which to decode."""
     from genus.cli.exploring import data, items, labels
-    from genus.domain import Label
     from genus.explore import encode
+    from genus.kinds import Label
 
     label = labels(run, chosen.label, 1, "--label")[0] if chosen.label else None
     if chosen.item is not None:

@@ -19,8 +19,8 @@ import genus
 from genus.compress import bits_back, coder
 from genus.compress.container import MOST_BYTES, Archive, Header, pack, unpack
 from genus.contract import GenerativeModel, HasConditionals, HasPosterior, name_of, require
-from genus.domain import Label
 from genus.errors import CapabilityError, CheckpointError, DataFormatError, SettingsError
+from genus.kinds import Label
 from genus.runs import Run
 
 

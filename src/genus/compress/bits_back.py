@@ -41,8 +41,8 @@ from torch import Tensor
 from genus.compress.coder import LARGEST_BLOCK, LARGEST_TENSOR, TOTAL, frequencies, reproducible
 from genus.compress.stack import Stack
 from genus.contract import GenerativeModel, HasPosterior, Likelihood, has_standard_prior, name_of
-from genus.domain import Label
 from genus.errors import CapabilityError, DataFormatError
+from genus.kinds import Label
 from genus.prob.posterior import Certain, DiagonalNormal
 
 BITS = 16  # of a latent: 2^16 bins

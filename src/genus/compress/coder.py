@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from genus.contract import GenerativeModel, HasConditionals
-from genus.domain import Label
 from genus.errors import DataFormatError
+from genus.kinds import Label
 from genus.prob import chain
 
 LAW = constriction.stream.model.Categorical(perfect=False)  # of each entry, given with it

@@ -24,10 +24,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from genus import domain as domains
+from genus import kinds
 from genus.compress.coder import LARGEST_BLOCK
-from genus.domain import Domain
 from genus.errors import DataFormatError
+from genus.kinds import Domain
 from genus.settings import explain
 
 MAGIC, VERSION, BITS_BACK_VERSION = b"gnsz", 2, 3
@@ -71,7 +71,7 @@ class Archive:
     @property
     def domain(self) -> Domain:
         """What one datum is."""
-        return domains.from_json(self.header.domain)
+        return kinds.from_json(self.header.domain)
 
 
 def pack(archive: Archive) -> bytes:
@@ -111,7 +111,7 @@ def _header(packed: bytes, where: str) -> Header:
         if not inflate.eof or inflate.unused_data:
             raise ValueError(f"it is cut, followed by more, or over {LARGEST_HEADER} bytes")
         header = Header.model_validate(json.loads(text))
-        domain = domains.from_json(header.domain)
+        domain = kinds.from_json(header.domain)
     except ValidationError as error:
         raise DataFormatError(f"{where}: the header: {explain(error, Header)}") from None
     except (zlib.error, ValueError, RecursionError) as error:

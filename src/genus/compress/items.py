@@ -21,8 +21,8 @@ from genus.data.pictures import ENDINGS, FORMATS, read_pictures
 from genus.data.sound import ENDINGS as SOUNDS
 from genus.data.sound import LARGEST, read_recording, windows
 from genus.data.source import with_channels
-from genus.domain import Discrete, Domain, Grid, Waveform
 from genus.errors import DataFormatError
+from genus.kinds import Discrete, Domain, Grid, Waveform
 
 
 def read_items(path: Path, domain: Domain) -> tuple[Tensor, Tensor | None]:

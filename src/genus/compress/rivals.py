@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 from torch import Tensor
 
-from genus.domain import Discrete, Grid, Waveform
+from genus.kinds import Discrete, Grid, Waveform
 
 LARGEST_SIDE = 16383  # of a WebP picture
 

@@ -26,8 +26,8 @@ from genus.data.guard import LARGEST, read_up_to, refuse_bomb, refuse_stray
 from genus.data.idx import read_idx
 from genus.data.source import Source, TensorSplit
 from genus.data.splitting import ALIASES, PARTS, by_number, labels_of
-from genus.domain import Domain, Grid, Points, Vectors
 from genus.errors import DataFormatError
+from genus.kinds import Domain, Grid, Points, Vectors
 
 LARGEST_DIRECTORY = 1 << 20  # bytes of the table of contents of an NPZ file, some 15,000 arrays
 

@@ -14,8 +14,8 @@ from PIL import Image
 from genus.data.files import data_home
 from genus.data.packed import members
 from genus.data.source import DataOptions, Source, TensorSplit
-from genus.domain import Grid, Label
 from genus.errors import DataFormatError
+from genus.kinds import Grid, Label
 
 ARCHIVE = "cifar10/cifar10_jpg.tar.xz"
 LARGEST = 1 << 16  # bytes of a picture

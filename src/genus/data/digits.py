@@ -4,7 +4,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from genus.data.source import Source, TensorSplit
-from genus.domain import Grid, Label
+from genus.kinds import Grid, Label
 from genus.prob import noise
 
 

@@ -3,8 +3,8 @@
 import torch
 
 from genus.data.source import Source, TensorSplit, annotate, limited
-from genus.domain import Label, Points
 from genus.geometry.furniture import KINDS, make
+from genus.kinds import Label, Points
 from genus.prob import noise
 
 COUNTS = {"train": 2000, "validation": 300, "test": 300}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from genus.data.source import Source, TensorSplit, annotate, limited
-from genus.domain import Grid, Label
+from genus.kinds import Grid, Label
 from genus.prob import noise
 
 COUNTS = {"train": 20_000, "validation": 2000, "test": 2000}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genus.data.source import Source, TensorSplit
-from genus.domain import Tokens
+from genus.kinds import Tokens
 from genus.prob import noise
 
 LENGTH, PERIOD = 20, 5

@@ -9,8 +9,8 @@ import torch
 from genus.data.files import RemoteFile, locate
 from genus.data.idx import read_idx
 from genus.data.source import DataOptions, Source, TensorSplit, annotate
-from genus.domain import Grid, Label
 from genus.errors import DataFormatError, SettingsError
+from genus.kinds import Grid, Label
 
 MIRRORS = {
     "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),

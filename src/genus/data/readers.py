@@ -10,8 +10,8 @@ from genus.data import pictures, sequences, shapes, sound, tables
 from genus.data.guard import Faults, regular_files, told
 from genus.data.source import DataOptions, Source, TensorSplit, annotate
 from genus.data.splitting import ALIASES, PARTS, by_name, labels_of, without
-from genus.domain import Domain, Grid, Label, Points, Waveform
 from genus.errors import DataFormatError
+from genus.kinds import Domain, Grid, Label, Points, Waveform
 
 EXPECTED = (
     f"a folder of pictures ({', '.join(pictures.ENDINGS)}), of meshes or point clouds ({', '.join(shapes.ENDINGS)}), "

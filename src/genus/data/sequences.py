@@ -14,8 +14,8 @@ from genus.data.source import Source, TensorSplit, annotate
 from genus.data.splitting import LONGEST, PARTS
 from genus.data.tables import ENDINGS as TABLES
 from genus.data.tables import header_of, rows_of
-from genus.domain import Tokens
 from genus.errors import DataFormatError, SettingsError, brief
+from genus.kinds import Tokens
 
 LARGEST = 256 << 20  # bytes of text
 USUAL_LENGTH = 64  # characters of a window

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genus.data import symbols
 from genus.data.source import Source, TensorSplit
-from genus.domain import Grid, Points, Tokens, Vectors, Waveform
+from genus.kinds import Grid, Points, Tokens, Vectors, Waveform
 from genus.prob import noise
 from genus.prob.spectrum import spectrogram
 

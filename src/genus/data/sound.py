@@ -1,6 +1,6 @@
 """Recordings: folders of WAV and FLAC files, and the Free Spoken Digit set, cut into windows.
 
-A recording is mixed down to one channel and companded (`genus.domain.Waveform`); then it is cut
+A recording is mixed down to one channel and companded (`genus.kinds.Waveform`); then it is cut
 into consecutive windows of equal length. What is left at its end is left out: padding would add
 silence that nobody recorded, which is easy to predict and flatters a likelihood.
 """
@@ -20,8 +20,8 @@ from genus.data.files import data_home
 from genus.data.guard import Faults, refuse_stray
 from genus.data.packed import members
 from genus.data.source import DataOptions, Source, TensorSplit, annotate
-from genus.domain import Label, Waveform
 from genus.errors import DataFormatError, SettingsError
+from genus.kinds import Label, Waveform
 
 ENDINGS = (".wav", ".flac")
 FORMATS = ("WAV", "WAVEX", "FLAC")

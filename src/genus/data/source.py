@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Generator, Tensor
 
 from genus.contract import Batch
-from genus.domain import Domain, Grid, Label
 from genus.errors import SettingsError
+from genus.kinds import Domain, Grid, Label
 from genus.prob import noise
 from genus.settings import explain
 

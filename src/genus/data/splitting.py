@@ -9,8 +9,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from genus.domain import Label
 from genus.errors import DataFormatError
+from genus.kinds import Label
 from genus.prob import noise
 
 PARTS = ("train", "validation", "test")

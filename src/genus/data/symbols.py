@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from genus.domain import Tokens
+from genus.kinds import Tokens
 
 INK, PAPER, SEEN = "#1d2433", 255, {"\n": "↵", "\t": "→", "\f": "→", " ": " "}
 SIZE, GAP = 13, 8  # of the font and between data, in pixels

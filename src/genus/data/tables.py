@@ -17,8 +17,8 @@ from genus.data.guard import Faults, refuse_bomb, told
 from genus.data.source import Source, TensorSplit, annotate
 from genus.data.splitting import LONGEST as LONGEST_LABEL
 from genus.data.splitting import by_number, labels_of, without
-from genus.domain import Vectors
 from genus.errors import DataFormatError, SettingsError
+from genus.kinds import Vectors
 
 LARGEST = 256 << 20  # characters of text
 LONGEST = 1 << 20  # characters of a line

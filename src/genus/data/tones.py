@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from genus.data.source import DataOptions, Source, TensorSplit, annotate, limited
-from genus.domain import Label, Waveform
 from genus.errors import SettingsError
+from genus.kinds import Label, Waveform
 from genus.prob import noise
 
 RATE, LENGTH, LONGEST = 4000, 1024, 8192

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from genus.data.source import Source, TensorSplit
-from genus.domain import Label, Vectors
+from genus.kinds import Label, Vectors
 from genus.prob import noise
 
 COUNTS = {"train": 50_000, "validation": 10_000, "test": 10_000}

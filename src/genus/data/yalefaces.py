@@ -10,8 +10,8 @@ from PIL import Image
 from genus.data.files import data_home
 from genus.data.packed import members
 from genus.data.source import DataOptions, Source, TensorSplit, annotate, resize
-from genus.domain import Grid, Label
 from genus.errors import DataFormatError
+from genus.kinds import Grid, Label
 
 ARCHIVE = "yalefaces/yalefaces_gif.tar.xz"
 PHOTOGRAPH = (320, 243)  # width and height

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Split
-from genus.domain import Domain
+from genus.kinds import Domain
 from genus.prob import noise
 
 

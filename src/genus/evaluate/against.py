@@ -13,7 +13,6 @@ from torch import Tensor
 
 from genus.data import DataOptions, Source, TensorSplit, open_source
 from genus.data.tables import ENDINGS as TABLES
-from genus.domain import Domain, Grid, Points, Vectors
 from genus.errors import DataFormatError, SettingsError
 from genus.evaluate._items import choose, gather
 from genus.evaluate.features import Features
@@ -21,6 +20,7 @@ from genus.evaluate.floors import floors
 from genus.evaluate.score import Row, Scorecard
 from genus.evaluate.scorecard import CLOUDS, ITEMS, Comparison, draw, real_rows
 from genus.evaluate.shapes import in_order, reduce_points
+from genus.kinds import Domain, Grid, Points, Vectors
 from genus.prob import noise
 
 FEWEST = 6  # items on each side: coverage looks at the fifth neighbour

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genus.contract import Split
-from genus.domain import Grid, Label, Waveform
 from genus.evaluate._items import DataSource, choose, gather
+from genus.kinds import Grid, Label, Waveform
 from genus.prob import noise
 from genus.prob.spectrum import mel_decibels
 

@@ -28,11 +28,11 @@ from genus.contract import (
     require,
 )
 from genus.contract import name_of as registry_name
-from genus.domain import Pyramid
 from genus.evaluate import bounds
 from genus.evaluate._items import choose, gather
 from genus.evaluate.bounds import Known, Mean, Point, Prior
 from genus.evaluate.likelihood import evaluating
+from genus.kinds import Pyramid
 from genus.models.latent._symptoms import ACTIVE
 from genus.prob import noise
 from genus.prob.posterior import Certain, DiagonalNormal

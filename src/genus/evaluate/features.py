@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genus.domain import Grid, Label, Points, Waveform
 from genus.evaluate._items import DataSource, choose, gather
 from genus.evaluate.classifier import WIDTH, digest, trained_classifier
+from genus.kinds import Grid, Label, Points, Waveform
 from genus.prob.spectrum import mel_decibels
 
 COMPONENTS = 32

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from genus import registry
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, HasLogProb, Likelihood, Losses, Split, batches
-from genus.domain import Domain, Grid, Tokens, Vectors, Waveform
 from genus.evaluate._items import DataSource, Unlabelled
+from genus.kinds import Domain, Grid, Tokens, Vectors, Waveform
 from genus.prob import noise
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import GenerativeModel, HasLogProb, Likelihood, Split, name_of, refusal, require
-from genus.domain import Domain
 from genus.evaluate._items import choose
 from genus.evaluate.score import Score
+from genus.kinds import Domain
 from genus.prob import noise
 
 NAME = "negative log-likelihood"

@@ -23,11 +23,11 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from genus.contract import Split
-from genus.domain import Domain, Points
 from genus.evaluate._items import DataSource, choose, gather
 from genus.evaluate.score import Row, Score
 from genus.evaluate.shapes import chamfer, chamfer_matrix, in_order, reduce_points
 from genus.evaluate.uncertainty import LEAST, METHOD, halves, spread
+from genus.kinds import Domain, Points
 from genus.prob import noise
 
 POINTS = 128  # of a cloud, when clouds are compared with a whole training set

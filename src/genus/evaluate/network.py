@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from genus.data.source import with_channels
-from genus.domain import Domain, Grid
 from genus.errors import DataFormatError, SettingsError
 from genus.evaluate._onnx import OnnxNetwork
 from genus.evaluate.dinov2 import DinoV2
 from genus.evaluate.features import Features
+from genus.kinds import Domain, Grid
 
 LARGEST = 2 << 30  # bytes of a weights file
 MOST_FEATURES = 8192  # their covariance has the square of it

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genus.domain import Grid, Label, Waveform
 from genus.evaluate._items import DataSource
 from genus.evaluate.classifier import Classifier, trained_classifier
 from genus.evaluate.score import Score
+from genus.kinds import Grid, Label, Waveform
 
 
 @dataclass(frozen=True)

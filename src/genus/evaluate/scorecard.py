@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, GenerativeModel, HasLogProb, IsConditional, Likelihood, Split, name_of
-from genus.domain import Domain, Points
 from genus.evaluate import fidelity, shapes
 from genus.evaluate._items import DataSource, choose, gather
 from genus.evaluate.features import Features, features_of
@@ -16,6 +15,7 @@ from genus.evaluate.memorisation import CopyTest, plant
 from genus.evaluate.recognition import judge_of
 from genus.evaluate.score import Row, Score, Scorecard
 from genus.evaluate.speed import parameter_count, peak_memory, sampling_speed
+from genus.kinds import Domain, Points
 from genus.prob import noise
 
 CLOUDS, ITEMS = 100, 1000  # how many are compared, unless told otherwise

@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from genus.contract import GenerativeModel, name_of
-from genus.domain import Grid, Label
 from genus.errors import CapabilityError, DataFormatError, brief
+from genus.kinds import Grid, Label
 from genus.models.diffusion.ddpm import DDPM
 from genus.nn.unet import UNet, groups_of
 

@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from genus.contract import GenerativeModel, IsEditable, require
-from genus.domain import Domain, Grid
 from genus.errors import DataFormatError, SettingsError
+from genus.kinds import Domain, Grid
 
 AT_ONCE = 64  # data that are completed together
 PICTURES = ("top", "bottom", "left", "right", "centre", "border")

@@ -8,8 +8,8 @@ from torch import Tensor
 from genus.data.guard import Faults
 from genus.data.pictures import read_pictures
 from genus.data.source import with_channels
-from genus.domain import Domain, Grid
 from genus.errors import DataFormatError
+from genus.kinds import Domain, Grid
 
 
 def read_own(paths: tuple[Path, ...], domain: Domain) -> Tensor:

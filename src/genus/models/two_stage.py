@@ -32,8 +32,8 @@ from genus.contract import (
     name_of,
     weakest,
 )
-from genus.domain import Domain
 from genus.errors import CapabilityError
+from genus.kinds import Domain
 from genus.prob.posterior import Certain
 from genus.prob.reduce import logmeanexp
 from genus.settings import schema

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genus.domain import Domain, Grid, Label, Parts, Points, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Label, Parts, Points, Tokens, Vectors, Waveform
 
 CONDITIONS: tuple[type[Domain], ...] = (Label, Vectors, Tokens, Waveform, Grid, Points)
 """The kinds of condition that `ConditionEncoder` reads; and `Parts` of them."""

@@ -13,7 +13,7 @@ from genus.contract import (
     IsEditable,
     Likelihood,
 )
-from genus.domain import Domain, Grid, Points, Pyramid, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Points, Pyramid, Tokens, Vectors, Waveform
 
 SPECIMENS: tuple[Domain, ...] = (
     Grid(1, (2, 2), 2),

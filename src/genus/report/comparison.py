@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from genus.domain import Grid, Points, Vectors
 from genus.evaluate.score import Scorecard, format, merge
+from genus.kinds import Grid, Points, Vectors
 from genus.report import page as html
 from genus.report.pictures import sheet
 from genus.report.plots import losses_of, svg_of

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from genus.contract import GenerativeModel, HasPosterior, Split
-from genus.domain import Domain, Grid, Vectors
 from genus.evaluate._items import choose, gather
 from genus.evaluate.bounds import Mean, Prior
 from genus.evaluate.curse import Curse
 from genus.evaluate.diagnose import ACTIVE, Diagnosis, diagnose, others
 from genus.evaluate.fidelity import Estimate
 from genus.evaluate.likelihood import evaluating
+from genus.kinds import Domain, Grid, Vectors
 from genus.prob import noise
 from genus.report import page as html
 from genus.report.pictures import GENERATED, INK, REAL, escape, plain, sheet

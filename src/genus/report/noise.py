@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from genus.contract import GenerativeModel, Split
-from genus.domain import Domain, Vectors
 from genus.evaluate._items import choose, gather
 from genus.evaluate.likelihood import evaluating
 from genus.evaluate.samplers import SamplerCurves
+from genus.kinds import Domain, Vectors
 from genus.models.diffusion import _samplers
 from genus.models.diffusion._diffusion import GaussianDiffusion
 from genus.models.diffusion.diffusion2015 import Diffusion2015

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from genus.data import symbols
-from genus.domain import Domain, Grid, Points, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Points, Tokens, Vectors, Waveform
 from genus.report.sound import spectrograms
 
 PAPER = (255, 255, 255)

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from genus.domain import Domain, Grid, Points, Vectors
 from genus.evaluate.memorisation import Neighbours, verdict
 from genus.evaluate.samplers import SamplerCurves
 from genus.evaluate.score import Row, Score, Scorecard, format, number
+from genus.kinds import Domain, Grid, Points, Vectors
 from genus.report import page as html
 from genus.report.diagnosis import Section, section_elements
 from genus.report.noise import Film, curves_elements, film_elements

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
-from genus.domain import Waveform
+from genus.kinds import Waveform
 from genus.prob.spectrum import spectrogram
 
 COLOURS, INK = "magma", "#1d2433"

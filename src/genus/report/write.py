@@ -12,12 +12,12 @@ import trimesh
 from torch import Tensor
 
 from genus.data import Source, symbols
-from genus.domain import Label, Points, Tokens, Vectors, Waveform
 from genus.errors import CheckpointError, SettingsError
 from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.memorisation import neighbours
 from genus.evaluate.samplers import SamplerCurves
 from genus.evaluate.scorecard import draw
+from genus.kinds import Label, Points, Tokens, Vectors, Waveform
 from genus.report.diagnosis import section_of
 from genus.report.noise import film_of
 from genus.report.pictures import sheet

@@ -29,7 +29,7 @@ from torch import Generator, Tensor
 from genus.contract import HasPosterior, Posterior, batches, refusal
 from genus.data import DataOptions, Source, TensorSplit
 from genus.data.source import annotate
-from genus.domain import Domain
+from genus.kinds import Domain
 from genus.errors import CapabilityError, CheckpointError, SettingsError
 from genus.prob import noise
 from genus.prob.posterior import Certain, DiagonalNormal

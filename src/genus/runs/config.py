@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from genus import __version__, registry
 from genus.contract import GenerativeModel, name_of
 from genus.data import DataOptions, data_options, open_source
-from genus.domain import Domain, Grid
+from genus.kinds import Domain, Grid
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.recipe import Recipe
 from genus.settings import explain, schema, validate

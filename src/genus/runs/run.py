@@ -10,11 +10,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from genus import domain as domains
+from genus import kinds
 from genus import registry
 from genus.contract import GenerativeModel
 from genus.data import Source, open_source
-from genus.domain import Domain, Grid
+from genus.kinds import Domain, Grid
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.hardware import OutOfMemory, is_out_of_memory
 from genus.prob import noise
@@ -76,7 +76,7 @@ class Run:
 
     def _domain(self, description: dict[str, Any]) -> Domain:
         try:
-            return domains.from_json(description)
+            return kinds.from_json(description)
         except ValueError as error:
             raise CheckpointError(f"{self.path / 'data.json'}: {error}") from None
 

@@ -33,8 +33,8 @@ from genus.contract import (
     batches,
     name_of,
 )
-from genus.domain import Discrete, Domain, Vectors
 from genus.errors import CapabilityError, SettingsError, brief
+from genus.kinds import Discrete, Domain, Vectors
 from genus.prob import gaussian, noise
 from genus.prob.noise import stream
 from genus.prob.posterior import Certain, DiagonalNormal

@@ -32,7 +32,7 @@ from genus.contract import (
     batches,
     check_condition,
 )
-from genus.domain import Domain, Grid, Label, Vectors
+from genus.kinds import Domain, Grid, Label, Vectors
 from genus.prob import discretized_logistic, gaussian, noise
 from genus.prob.posterior import DiagonalNormal
 from genus.recipe import Recipe

@@ -8,7 +8,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from genus.domain import Discrete
+from genus.kinds import Discrete
 from genus.prob import noise
 from genus.testing.statistics import require
 

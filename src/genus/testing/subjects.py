@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, IsConditional
-from genus.domain import Discrete, Domain, Grid, Label, Points, Pyramid, Tokens, Vectors, Waveform
+from genus.kinds import Discrete, Domain, Grid, Label, Points, Pyramid, Tokens, Vectors, Waveform
 from genus.prob import noise
 
 LABELS = Label(("first", "second", "third"))

@@ -14,8 +14,8 @@ from typing import Any
 from genus import registry
 from genus.contract import FitsInClosedForm, HasPosterior
 from genus.data import DataOptions, open_source
-from genus.domain import Domain
 from genus.errors import CapabilityError, CheckpointError, SettingsError
+from genus.kinds import Domain
 from genus.models.two_stage import TwoStage
 from genus.runs import checkpoint, config, lock
 from genus.runs.codes import codes_of, identity

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genus.contract import Batch
-from genus.domain import Grid
+from genus.kinds import Grid
 from genus.models.adversarial.dcgan import DCGAN, discriminator_loss, frozen, generator_loss
 from genus.prob import noise
 

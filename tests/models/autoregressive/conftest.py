@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.domain import Grid
+from genus.kinds import Grid
 
 
 def every_state_of(domain: Grid) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.domain import Grid, Label
+from genus.kinds import Grid, Label
 from genus.models.autoregressive import _masked
 from genus.models.autoregressive._masked import RasterModel
 from genus.models.autoregressive.gated_pixelcnn import GatedPixelCNN

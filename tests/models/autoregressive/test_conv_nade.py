@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.domain import Grid, Label
+from genus.kinds import Grid, Label
 from genus.models.autoregressive.conv_nade import ConvNADE
 from genus.prob import chain, noise
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from genus.contract import Batch, IsEditable, Likelihood, Split, batches
 from genus.data import DataOptions, open_source
 from genus.data.source import TensorSplit
-from genus.domain import Discrete, Grid, Label, Tokens, Vectors
+from genus.kinds import Discrete, Grid, Label, Tokens, Vectors
 from genus.models.autoregressive import markov
 from genus.models.autoregressive._counts import ChainTable, CountTable, readable
 from genus.models.autoregressive.full_context import FullContext

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from genus.contract import Batch, Likelihood
 from genus.data.source import TensorSplit
-from genus.domain import Grid, Label
 from genus.errors import CapabilityError
+from genus.kinds import Grid, Label
 from genus.models.autoregressive._entries import log_p
 from genus.models.autoregressive._orderless import orderless_visible
 from genus.models.autoregressive.deep_nade import DeepNADE

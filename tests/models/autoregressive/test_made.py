@@ -8,8 +8,8 @@ from torch import Tensor
 
 from genus.contract import Batch, Likelihood
 from genus.data.source import TensorSplit
-from genus.domain import Grid, Label
 from genus.errors import CapabilityError
+from genus.kinds import Grid, Label
 from genus.models.autoregressive import made
 from genus.models.autoregressive._entries import every_level
 from genus.models.autoregressive.made import MADE

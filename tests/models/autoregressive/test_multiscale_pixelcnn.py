@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.domain import Label, Pyramid
+from genus.kinds import Label, Pyramid
 from genus.models.autoregressive import _masked, multiscale_pixelcnn
 from genus.models.autoregressive.multiscale_pixelcnn import MultiscalePixelCNN
 from genus.prob import chain, noise

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from genus.contract import Batch, Likelihood
 from genus.data.source import TensorSplit
-from genus.domain import Grid, Label
 from genus.errors import CapabilityError
+from genus.kinds import Grid, Label
 from genus.models.autoregressive import nade
 from genus.models.autoregressive.nade import NADE, RunningActivation
 from genus.prob import noise

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.domain import Grid, Label
+from genus.kinds import Grid, Label
 from genus.models.autoregressive import _masked
 from genus.models.autoregressive.pixelcnn import PixelCNN
 from genus.prob import noise

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genus.domain import Grid, Label
+from genus.kinds import Grid, Label
 from genus.models.autoregressive import pixelcnn_pp
 from genus.models.autoregressive.pixelcnn_pp import PixelCNNPP
 from genus.prob import noise

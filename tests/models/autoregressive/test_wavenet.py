@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.domain import Domain, Grid, Label, Tokens, Waveform
+from genus.kinds import Domain, Grid, Label, Tokens, Waveform
 from genus.models.autoregressive import _wavenet_numba as fast
 from genus.models.autoregressive.wavenet import Layer, Walker, WaveNet
 from genus.prob import noise

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.domain import Grid
+from genus.kinds import Grid
 from genus.models.autoregressive._orderless import Orderless
 from genus.models.autoregressive.conv_nade import ConvNADE
 from genus.models.autoregressive.deep_nade import DeepNADE

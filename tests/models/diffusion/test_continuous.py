@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Grid, Label, Tokens, Vectors
+from genus.kinds import Grid, Label, Tokens, Vectors
 from genus.models.diffusion import _denoiser
 from genus.models.diffusion._diffusion import FlowDensity, GaussianDiffusion
 from genus.models.diffusion.edm import EDM

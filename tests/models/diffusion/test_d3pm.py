@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Losses
-from genus.domain import Domain, Grid, Label, Tokens
+from genus.kinds import Domain, Grid, Label, Tokens
 from genus.models.diffusion import _categorical as categorical
 from genus.models.diffusion.d3pm import D3PM
 from genus.prob import noise

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genus.contract import Batch
-from genus.domain import Grid, Label, Vectors
+from genus.kinds import Grid, Label, Vectors
 from genus.models.diffusion.ddpm import DDPM
 from genus.prob import noise
 from genus.testing.statistics import LARGEST_Z, z_of_mean

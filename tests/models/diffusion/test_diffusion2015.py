@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genus.contract import Batch
 from genus.data import open_source
-from genus.domain import Grid, Tokens, Vectors
+from genus.kinds import Grid, Tokens, Vectors
 from genus.models.diffusion._process import LearnedSteps
 from genus.models.diffusion.diffusion2015 import Diffusion2015
 from genus.prob import noise

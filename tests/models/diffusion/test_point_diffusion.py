@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from genus.contract import Batch
-from genus.domain import Label, Points, Vectors
+from genus.kinds import Label, Points, Vectors
 from genus.models.diffusion.point_diffusion import PointDiffusion
 from genus.prob import noise
 from genus.testing.subjects import ToySplit

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.domain import Grid, Vectors
+from genus.kinds import Grid, Vectors
 from genus.models.diffusion import _bound
 from genus.models.diffusion.vdm import VDM
 from genus.prob import noise

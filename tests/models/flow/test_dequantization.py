@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Grid
+from genus.kinds import Grid
 from genus.models.flow._dequantization import UniformDequantization, VariationalDequantization
 from genus.models.flow.glow import Glow
 from genus.models.flow.realnvp import RealNVP

@@ -16,7 +16,7 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from genus.contract import Batch, GenerativeModel, Likelihood
-from genus.domain import Domain, Grid, Label, Vectors
+from genus.kinds import Domain, Grid, Label, Vectors
 from genus.models.flow._pictures import ActNorm, ChannelCoupling, InvertibleConv, NormedConv, SplitPrior, fold, unfold
 from genus.models.flow.glow import Glow, Level, Levels
 from genus.prob import noise

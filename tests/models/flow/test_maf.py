@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Domain, Grid, Label, Vectors
+from genus.kinds import Domain, Grid, Label, Vectors
 from genus.models.flow._autoregressive import MaskedMLP
 from genus.models.flow._tabular import Affine, FlowSteps
 from genus.models.flow.maf import MAF

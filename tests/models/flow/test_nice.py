@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Domain, Grid, Label, Points, Vectors
+from genus.kinds import Domain, Grid, Label, Points, Vectors
 from genus.models.flow._coupling import AdditiveCoupling
 from genus.models.flow.nice import NICE, LogisticToNormal
 from genus.prob import gaussian, noise

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Domain, Grid, Label, Points, Vectors
+from genus.kinds import Domain, Grid, Label, Points, Vectors
 from genus.models.flow._coupling import Standardise, squeeze, unsqueeze
 from genus.models.flow._dequantization import UniformDequantization
 from genus.models.flow.realnvp import RealNVP

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Label, Vectors
+from genus.kinds import Label, Vectors
 from genus.models.flow._spline import Spline
 from genus.models.flow.spline_flow import SplineFlow
 from genus.prob import noise

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from genus.contract import Batch, HasLogProb, Likelihood
-from genus.domain import Domain, Grid, Tokens, Vectors, Waveform
 from genus.errors import CapabilityError
+from genus.kinds import Domain, Grid, Tokens, Vectors, Waveform
 from genus.models.latent.autoencoder import Autoencoder
 from genus.prob import noise
 from genus.prob.noise import stream

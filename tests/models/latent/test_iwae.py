@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.domain import Grid, Vectors
+from genus.kinds import Grid, Vectors
 from genus.models.latent.iwae import IWAE
 from genus.prob import noise
 from genus.prob.noise import stream

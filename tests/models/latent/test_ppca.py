@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Domain, Grid, Points, Vectors
 from genus.errors import CapabilityError
+from genus.kinds import Domain, Grid, Points, Vectors
 from genus.models.latent import ppca
 from genus.models.latent.ppca import CELL, PPCA
 from genus.models.latent.vae import VAE

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.domain import Domain, Grid, Vectors
+from genus.kinds import Domain, Grid, Vectors
 from genus.models.latent._prior import FlowPrior, Moments, Vamp, log_mixture
 from genus.models.latent.vae import VAE
 from genus.prob import noise

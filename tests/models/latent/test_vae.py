@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Domain, Grid, Label, Points, Tokens, Vectors, Waveform
 from genus.errors import CapabilityError
+from genus.kinds import Domain, Grid, Label, Points, Tokens, Vectors, Waveform
 from genus.models.latent import _decoder
 from genus.models.latent.iwae import IWAE
 from genus.models.latent.vae import VAE

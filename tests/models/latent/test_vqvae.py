@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.domain import Domain, Grid, Label, Tokens, Waveform
 from genus.errors import CapabilityError
+from genus.kinds import Domain, Grid, Label, Tokens, Waveform
 from genus.models.latent._codes import CodeModel
 from genus.models.latent.vqvae import VQVAE
 from genus.models.latent.vqvae2 import VQVAE2

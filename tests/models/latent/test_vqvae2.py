@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from genus.contract import Batch
-from genus.domain import Grid, Pyramid
+from genus.kinds import Grid, Pyramid
 from genus.models.latent.vqvae2 import VQVAE2
 from genus.prob import noise
 from genus.prob.noise import stream

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from genus.contract import Batch, GenerativeModel, HasDecoder, Losses, Player, Symptom
-from genus.domain import Domain, Grid
+from genus.kinds import Domain, Grid
 from genus.models.adversarial import _symptoms
 from genus.prob import noise
 from genus.prob.discretized_logistic import to_level, to_unit

@@ -35,7 +35,7 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.domain import Discrete, Domain, Grid, Label, Tokens, Waveform
+from genus.kinds import Discrete, Domain, Grid, Label, Tokens, Waveform
 from genus.prob import chain
 from genus.recipe import Recipe
 

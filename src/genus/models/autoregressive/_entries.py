@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.contract import Split, batches
-from genus.domain import Discrete, Grid
+from genus.kinds import Discrete, Grid
 
 
 def width_of(domain: Discrete) -> int:

@@ -33,7 +33,7 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.domain import Domain, Grid, Label
+from genus.kinds import Domain, Grid, Label
 from genus.models.autoregressive._entries import every_level, log_p, width_of
 from genus.prob import chain
 

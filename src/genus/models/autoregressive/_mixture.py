@@ -23,8 +23,8 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.domain import Domain, Grid, Label
 from genus.errors import CapabilityError
+from genus.kinds import Domain, Grid, Label
 from genus.models.autoregressive._entries import width_of
 from genus.prob import chain, noise
 

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.contract import Split, Walk
-from genus.domain import Domain, Grid, Label
+from genus.kinds import Domain, Grid, Label
 from genus.models.autoregressive._entries import every_level, log_odds
 from genus.models.autoregressive._orderless import Orderless
 from genus.recipe import Recipe

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 
-from genus.domain import Discrete, Domain
+from genus.kinds import Discrete, Domain
 from genus.models.autoregressive._counts import ChainTable, classes_of, refuse_states
 
 

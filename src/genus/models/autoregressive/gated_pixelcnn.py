@@ -23,7 +23,7 @@ from typing import Self
 
 from torch import Tensor
 
-from genus.domain import Domain, Grid
+from genus.kinds import Domain, Grid
 from genus.models.autoregressive._gated import GatedStacks, GatedWalker
 from genus.models.autoregressive._masked import RasterModel
 from genus.recipe import Recipe

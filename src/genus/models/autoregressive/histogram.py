@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import IsEditable
-from genus.domain import Discrete, Domain
+from genus.kinds import Discrete, Domain
 from genus.models.autoregressive._counts import ChainTable, classes_of
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import IsEditable, Walk
-from genus.domain import Discrete, Domain
+from genus.kinds import Discrete, Domain
 from genus.models.autoregressive._counts import MOST_STATES, CountTable, classes_of, normalised, refuse_states
 from genus.prob import noise
 

@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.contract import Batch, Losses, Split, Walk, check_condition
-from genus.domain import Domain, Grid, Label
+from genus.kinds import Domain, Grid, Label
 from genus.models.autoregressive._entries import every_level, log_odds, log_p, width_of
 from genus.models.autoregressive._mixture import OrderingMixture
 from genus.prob import noise

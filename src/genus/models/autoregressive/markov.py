@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genus.contract import IsEditable
-from genus.domain import Discrete, Domain
+from genus.kinds import Discrete, Domain
 from genus.models.autoregressive._counts import ChainTable, classes_of
 from genus.prob import noise
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import torch
 
-from genus.domain import Discrete, Domain, Grid
+from genus.kinds import Discrete, Domain, Grid
 from genus.models.autoregressive._counts import ChainTable, classes_of
 
 

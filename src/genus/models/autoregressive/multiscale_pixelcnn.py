@@ -38,7 +38,7 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.domain import Domain, Label, Pyramid
+from genus.kinds import Domain, Label, Pyramid
 from genus.models.autoregressive._entries import every_level, log_p, width_of
 from genus.models.autoregressive._gated import GatedStacks, GatedWalker
 from genus.models.autoregressive._masked import CodeVectors, code_features, planes_groups, with_inside

@@ -38,7 +38,7 @@ from genus.contract import (
     Walk,
     check_condition,
 )
-from genus.domain import Domain, Grid, Label
+from genus.kinds import Domain, Grid, Label
 from genus.models.autoregressive._entries import log_odds, width_of
 from genus.prob import noise
 from genus.recipe import Recipe

@@ -23,7 +23,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from genus.domain import Domain, Grid
+from genus.kinds import Domain, Grid
 from genus.models.autoregressive._masked import (
     OUTSIDE,
     Head,

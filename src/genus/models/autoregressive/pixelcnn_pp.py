@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.contract import check_condition
-from genus.domain import Domain, Grid
+from genus.kinds import Domain, Grid
 from genus.models.autoregressive._entries import every_level
 from genus.models.autoregressive._masked import OUTSIDE, MaskedConv, Memory, RasterModel
 from genus.prob.logistic_mixture import LogisticMixture

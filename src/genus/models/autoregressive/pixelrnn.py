@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genus.domain import Domain, Grid
+from genus.kinds import Domain, Grid
 from genus.models.autoregressive._masked import (
     OUTSIDE,
     Head,

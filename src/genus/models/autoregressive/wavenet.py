@@ -39,7 +39,7 @@ from genus.contract import (
     batches,
     check_condition,
 )
-from genus.domain import Domain, Label, Tokens, Waveform
+from genus.kinds import Domain, Label, Tokens, Waveform
 from genus.models.autoregressive import _wavenet_numba as fast
 from genus.prob import chain, noise
 from genus.recipe import Recipe

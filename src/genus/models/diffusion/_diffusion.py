@@ -22,7 +22,7 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.domain import Domain, Grid, Label, Points, Vectors, Waveform
+from genus.kinds import Domain, Grid, Label, Points, Vectors, Waveform
 from genus.models.diffusion import _bound, _denoiser, _ode, _samplers
 from genus.models.diffusion._process import GaussianProcess
 from genus.models.diffusion._scaling import Scaling

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import Split, batches
-from genus.domain import Domain, Points
+from genus.kinds import Domain, Points
 from genus.prob import noise
 from genus.prob.discretized_logistic import to_level, to_unit
 

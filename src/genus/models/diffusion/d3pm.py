@@ -34,7 +34,7 @@ from genus.contract import (
     Losses,
     check_condition,
 )
-from genus.domain import Domain, Grid, Label, Tokens
+from genus.kinds import Domain, Grid, Label, Tokens
 from genus.models.diffusion import _categorical as categorical
 from genus.nn.unet import UNet
 from genus.prob import discretized_logistic, noise

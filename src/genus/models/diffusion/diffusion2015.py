@@ -31,7 +31,7 @@ from genus.contract import (
     Split,
     check_condition,
 )
-from genus.domain import Domain, Grid, Label, Tokens, Vectors
+from genus.kinds import Domain, Grid, Label, Tokens, Vectors
 from genus.models.diffusion import _bound, _categorical, _samplers
 from genus.models.diffusion._process import LearnedSteps
 from genus.models.diffusion._scaling import Scaling

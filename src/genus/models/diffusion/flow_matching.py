@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, Self
 import torch
 
 from genus.contract import Batch, Losses
-from genus.domain import Domain
+from genus.kinds import Domain
 from genus.models.diffusion import _denoiser, _samplers
 from genus.models.diffusion._diffusion import FlowDensity
 from genus.models.diffusion._process import RectifiedFlow

@@ -36,7 +36,7 @@ from genus.contract import (
     Symptom,
     check_condition,
 )
-from genus.domain import Domain, Label, Points
+from genus.kinds import Domain, Label, Points
 from genus.models.diffusion import _bound, _denoiser, _samplers, _symptoms
 from genus.models.diffusion._point_networks import Encoder, PointNetwork, ResidualPointNetwork
 from genus.models.diffusion._process import Steps, linear_betas

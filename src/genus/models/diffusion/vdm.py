@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Losses, check_condition
-from genus.domain import Domain
+from genus.kinds import Domain
 from genus.models.diffusion import _bound, _denoiser, _samplers
 from genus.models.diffusion._diffusion import BoundDensity
 from genus.models.diffusion._process import LogLinear

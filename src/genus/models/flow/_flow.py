@@ -18,7 +18,7 @@ from genus.contract import (
     name_of,
     weakest,
 )
-from genus.domain import Domain, Label
+from genus.kinds import Domain, Label
 from genus.models.flow import _symptoms
 from genus.models.flow._coupling import Standardise
 from genus.models.flow._dequantization import UniformDequantization

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import Likelihood, name_of
-from genus.domain import Domain, Vectors
+from genus.kinds import Domain, Vectors
 from genus.models.flow._coupling import Standardise
 from genus.models.flow._flow import Flow
 from genus.nn.residual import zero

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import Likelihood, Split
-from genus.domain import Domain, Grid
+from genus.kinds import Domain, Grid
 from genus.models.flow._coupling import Standardise
 from genus.models.flow._dequantization import Kind, make_dequantization
 from genus.models.flow._flow import Flow

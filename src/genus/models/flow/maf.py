@@ -16,7 +16,7 @@ Promises: log p(x), exact; latents, invertible; conditional on a label.
 
 from typing import Self
 
-from genus.domain import Domain
+from genus.kinds import Domain
 from genus.models.flow._autoregressive import Autoregressive
 from genus.models.flow._tabular import Affine, FlowSteps, TableFlow
 from genus.recipe import Recipe

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.contract import Likelihood
-from genus.domain import Domain, Grid, Vectors
+from genus.kinds import Domain, Grid, Vectors
 from genus.models.flow._coupling import AdditiveCoupling, Couplings, Standardise
 from genus.models.flow._dequantization import UniformDequantization
 from genus.models.flow._flow import Flow

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import Likelihood
-from genus.domain import Domain, Grid, Vectors
+from genus.kinds import Domain, Grid, Vectors
 from genus.models.flow._coupling import Couplings, Standardise, checkerboard, squeeze, unsqueeze
 from genus.models.flow._dequantization import Kind, make_dequantization
 from genus.models.flow._flow import Flow

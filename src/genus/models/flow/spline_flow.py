@@ -17,7 +17,7 @@ from typing import Self
 
 from torch import nn
 
-from genus.domain import Domain
+from genus.kinds import Domain
 from genus.models.flow._autoregressive import Autoregressive
 from genus.models.flow._spline import SMALLEST_BIN, Spline
 from genus.models.flow._tabular import FlowSteps, HalfCoupling, TableFlow

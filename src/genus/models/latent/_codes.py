@@ -25,8 +25,8 @@ from genus.contract import (
     name_of,
     weakest,
 )
-from genus.domain import Discrete, Domain, Grid, Tokens
 from genus.errors import CapabilityError
+from genus.kinds import Discrete, Domain, Grid, Tokens
 from genus.models.latent import _decoder
 from genus.models.latent._codebook import Codebook, Quantised
 from genus.models.latent._decoder import Distribution, Scale, size_of

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.contract import Likelihood
-from genus.domain import Domain, Grid, Pyramid, Tokens
+from genus.kinds import Domain, Grid, Pyramid, Tokens
 from genus.prob import discretized_logistic, gaussian, noise
 
 SMALLEST_LOG_SCALE = -7.0  # a floor for learned scales: a density over repeated values has no upper bound

@@ -14,8 +14,8 @@ from genus.contract import (
     name_of,
     weakest,
 )
-from genus.domain import Vectors
 from genus.errors import CapabilityError
+from genus.kinds import Vectors
 from genus.models.latent._decoder import Distribution
 from genus.prob import gaussian, noise
 from genus.prob.reduce import logmeanexp

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Likelihood
-from genus.domain import Domain
+from genus.kinds import Domain
 from genus.models.latent._decoder import Distribution
 from genus.prob import discretized_logistic
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.contract import Batch, GenerativeModel, Split, name_of
-from genus.domain import Label, Vectors
+from genus.kinds import Label, Vectors
 from genus.models.latent._decoder import Distribution, size_of
 from genus.nn.residual import zero
 from genus.prob import noise

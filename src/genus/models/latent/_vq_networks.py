@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genus.domain import Domain
+from genus.kinds import Domain
 from genus.models.latent._codebook import Codebook, Quantised
 from genus.models.latent._decoder import Distribution, size_of
 from genus.nn.residual import zero

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood, Losses, Split, Symptom, check_condition
-from genus.domain import Domain, Grid, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Tokens, Vectors, Waveform
 from genus.models.latent import _decoder, _symptoms
 from genus.models.latent._latent import Decoding
 from genus.models.latent._networks import Network, TwoNetworks, spread

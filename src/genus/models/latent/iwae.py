@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Losses, check_condition
-from genus.domain import Domain
+from genus.kinds import Domain
 from genus.models.latent._decoder import Scale
 from genus.models.latent._networks import Network
 from genus.models.latent._prior import PriorName

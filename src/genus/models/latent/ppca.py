@@ -46,7 +46,7 @@ from genus.contract import (
     batches,
     weakest,
 )
-from genus.domain import Domain, Grid, Vectors
+from genus.kinds import Domain, Grid, Vectors
 from genus.models.latent._latent import ThroughLatents
 from genus.prob import discretized_gaussian, gaussian, noise
 from genus.prob.discretized_logistic import to_unit

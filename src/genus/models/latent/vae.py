@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Losses, Split, Symptom, check_condition
-from genus.domain import Domain, Grid, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Tokens, Vectors, Waveform
 from genus.models.latent import _decoder, _prior, _symptoms
 from genus.models.latent._latent import LatentModel, standard_normal
 from genus.models.latent._networks import ConvEncoder, Network, TwoNetworks, spread

@@ -20,7 +20,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from genus.domain import Domain, Grid, Tokens, Waveform
+from genus.kinds import Domain, Grid, Tokens, Waveform
 from genus.models.latent._codebook import Codebook, Learning, Quantised
 from genus.models.latent._codes import CodeModel, Decoding, check_settings, domain_of_codes
 from genus.models.latent._decoder import Scale, size_of

@@ -16,7 +16,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from genus.domain import Domain, Grid, Pyramid
+from genus.kinds import Domain, Grid, Pyramid
 from genus.models.latent._codebook import Codebook, Learning, Quantised
 from genus.models.latent._codes import CodeModel, Decoding, check_settings
 from genus.models.latent._decoder import Scale

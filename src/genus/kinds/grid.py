@@ -1,0 +1,75 @@
+"""Integers on a regular grid: pictures, voxels, clips, codes."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+
+from genus.kinds._domain import Domain
+
+
+def usual_axes(count: int) -> str:
+    """The names of a grid's axes where nobody gives them: x; y and x; z, y and x."""
+    return "vwzyx"[-count:]
+
+
+@dataclass(frozen=True)
+class Grid(Domain):
+    """Integer values on a regular grid: pictures (2-D), voxels or clips (3-D).
+
+    A datum has shape ``(channels, *size)`` and entries ``0 .. levels-1``, stored as
+    uint8 where they fit and int64 otherwise. Binary pictures have two levels.
+
+    ordered: whether neighbouring levels are alike, as grey values are; the codes of a codebook are not.
+    axes: a letter for each axis of ``size``: ``yx`` (pictures), ``zyx`` (voxels), ``tyx`` (clips), ``x`` and so on.
+    By default the last letters of ``vwzyx``.
+    """
+
+    kind: ClassVar[str] = "grid"
+    plural: ClassVar[str] = "pictures and grids"
+
+    channels: int
+    size: tuple[int, ...]
+    levels: int = field(default=256)  # a field may implement a property
+    ordered: bool = field(default=True, repr=False)  # not shown: fingerprints hold the repr, and are older
+    axes: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(int(s) for s in self.size))
+        if not self.axes:
+            object.__setattr__(self, "axes", usual_axes(len(self.size)))
+        if len(self.axes) != len(self.size) or len(set(self.axes)) != len(self.axes):
+            raise ValueError(f"a grid needs a letter of its own for each axis; got {self.axes!r} for {self.size}.")
+        if self.channels < 1 or not self.size or min(self.size) < 1 or self.levels < 2:
+            raise ValueError(f"a grid needs channels >= 1, sizes >= 1 and levels >= 2; got {self!r}.")
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return torch.uint8 if self.levels <= 256 else torch.int64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, *self.size)
+
+    def to_json(self) -> dict[str, Any]:
+        described = super().to_json()
+        if self.ordered:
+            del described["ordered"]
+        if self.axes == usual_axes(len(self.size)):
+            del described["axes"]
+        return described
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether a datum is a picture: height and width."""
+        return self.axes == "yx"
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether a datum is a clip: pictures over time."""
+        return self.axes == "tyx"
+
+    def __str__(self) -> str:
+        kind = "levels" if self.ordered else "codes"
+        name = "clip" if self.is_clip else "grid"
+        return f"{name} {self.channels}x{'x'.join(map(str, self.size))}, {self.levels} {kind}"

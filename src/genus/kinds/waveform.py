@@ -1,0 +1,55 @@
+"""Sound, as the codes of a mu-law compander."""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from genus.kinds._domain import Domain
+
+
+@dataclass(frozen=True)
+class Waveform(Domain):
+    """Sound: ``length`` samples, ``rate`` of them a second, as codes ``0 .. levels-1`` of a mu-law
+    compander (ITU-T G.711's curve; fine steps for quiet samples, coarse ones for loud).
+
+    The codes are the data: a likelihood is of codes, and bits/dim are bits a sample.
+    """
+
+    kind: ClassVar[str] = "waveform"
+    plural: ClassVar[str] = "sound"
+
+    length: int
+    rate: int
+    levels: int = field(default=256)
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.rate < 1 or self.levels < 2:
+            raise ValueError(f"a waveform needs length >= 1, rate >= 1 and levels >= 2; got {self!r}.")
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return torch.uint8 if self.levels <= 256 else torch.int64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def codes(self, amplitude: Tensor) -> Tensor:
+        """Amplitudes in [-1, 1] (what lies beyond is clipped) as codes, of any shape:
+        ``sign(a) ln(1 + mu |a|) / ln(1 + mu)`` with ``mu = levels - 1``, rounded."""
+        mu = self.levels - 1
+        a = amplitude.double().clamp(-1, 1)
+        curve = a.sign() * (mu * a.abs()).log1p() / math.log1p(mu)
+        return ((curve + 1) / 2 * mu).round().to(self.dtype)
+
+    def amplitudes(self, codes: Tensor) -> Tensor:
+        """Codes as amplitudes in [-1, 1], float32: the inverse of the curve."""
+        mu = self.levels - 1
+        curve = 2 * codes.double() / mu - 1
+        return (curve.sign() * torch.expm1(curve.abs() * math.log1p(mu)) / mu).float()
+
+    def __str__(self) -> str:
+        return f"sound, {self.length} samples at {self.rate} Hz, {self.levels} levels"
