@@ -1,4 +1,4 @@
-"""The run folder on disk: its configuration, checkpoints, records, and the codes of its model as data (``run:PATH``)."""
+"""The run folder on disk: configuration, checkpoints, records, and the codes of its model as data (``run:PATH``)."""
 
 from genus.data.named import SCHEMES
 from genus.runs.codes import open_codes

@@ -29,15 +29,15 @@ from torch import Generator, Tensor
 from genus.contract import HasPosterior, Posterior, batches, refusal
 from genus.data import DataOptions, Source, TensorSplit
 from genus.data.source import annotate
+from genus.errors import CheckpointError, SettingsError
+from genus.hardware import best_device
 from genus.kinds import Domain
-from genus.errors import CapabilityError, CheckpointError, SettingsError
 from genus.prob import noise
 from genus.prob.posterior import Certain, DiagonalNormal
 from genus.runs import checkpoint
 from genus.runs.documents import read_document
 from genus.runs.run import Run
 from genus.runs.stages import StagedRun, open_run
-from genus.hardware import best_device
 
 AT_ONCE = 256  # data that are encoded together
 

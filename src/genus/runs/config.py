@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from genus import __version__, registry
 from genus.contract import GenerativeModel, name_of
 from genus.data import DataOptions, data_options, open_source
-from genus.kinds import Domain, Grid
 from genus.errors import CheckpointError, SettingsError, brief
+from genus.kinds import Domain, Grid
 from genus.recipe import Recipe
-from genus.settings import explain, schema, validate
 from genus.runs.documents import read_document
+from genus.settings import explain, schema, validate
 
 INCIDENTAL = {"genus", "checkpoint_seconds", "tensorboard", "workers", "accumulate"}
 """Fields that do not change what a run computes (``accumulate``: but for rounding)."""

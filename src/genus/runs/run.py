@@ -10,20 +10,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from genus import kinds
-from genus import registry
+from genus import kinds, registry
 from genus.contract import GenerativeModel
 from genus.data import Source, open_source
-from genus.kinds import Domain, Grid
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.hardware import OutOfMemory, is_out_of_memory
+from genus.kinds import Domain, Grid
 from genus.prob import noise
-from genus.settings import explain
 from genus.runs import checkpoint
 from genus.runs.allowance import Allowance, AllowanceError, for_weights, physical_memory
 from genus.runs.config import RunConfig, read_config
 from genus.runs.documents import read_document, read_jsonl, refuse_link
-
+from genus.settings import explain
 
 FIRST_STAGE = "stage:first"
 """How the second stage of a run names its data: the codes of the folder ``first`` beside its own."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from genus import registry
 from genus.contract import GenerativeModel, HasPosterior, refusal
 from genus.data import DataOptions, Source
-from genus.errors import CapabilityError, CheckpointError, SettingsError
+from genus.errors import CheckpointError, SettingsError
 from genus.models.two_stage import TwoStage, with_options_of
 from genus.runs import config
 from genus.runs.config import RunConfig
