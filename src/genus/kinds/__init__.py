@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 from genus.errors import brief
 from genus.kinds._domain import Domain
 from genus.kinds.grid import Grid
-from genus.kinds.label import Label
+from genus.kinds.label import Label, classes_of
 from genus.kinds.parts import Parts
 from genus.kinds.points import Points
 from genus.kinds.pyramid import Pyramid
@@ -23,7 +23,7 @@ from genus.kinds.vectors import Vectors
 from genus.kinds.waveform import Waveform
 
 __all__ = ["Discrete", "Domain", "Grid", "Label", "Parts", "Points", "Pyramid", "Tokens", "Vectors", "Waveform",
-           "from_json", "table"]  # fmt: skip
+           "classes_of", "from_json", "table"]  # fmt: skip
 
 Discrete = Grid | Tokens | Waveform | Pyramid
 """The domains of integers."""

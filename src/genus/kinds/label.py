@@ -39,3 +39,8 @@ class Label(Domain):
     def __str__(self) -> str:
         shown = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
         return f"{len(self.names)} labels ({shown})"
+
+
+def classes_of(condition: Domain | None) -> int:
+    """The number of classes of a label; 0 for any other condition, or none."""
+    return condition.count if isinstance(condition, Label) else 0

@@ -114,5 +114,5 @@ def test_refusals_teach() -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             ConvNADE(domain, **settings)
-    with pytest.raises(ValueError, match="conv_nade can be conditioned on a label only"):
+    with pytest.raises(ValueError, match="is conditioned on labels"):
         ConvNADE(COLOUR, COLOUR)

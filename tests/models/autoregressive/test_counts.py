@@ -330,7 +330,7 @@ def test_refusals_teach(monkeypatch: pytest.MonkeyPatch) -> None:
         Markov(Vectors(3))
     with pytest.raises(ValueError, match="grids of two or more axes"):
         MarkovMesh(Grid(1, (5,), 2))
-    with pytest.raises(ValueError, match="on a label only"):
+    with pytest.raises(ValueError, match="is conditioned on labels"):
         Histogram(BINARY, TERNARY)
     with pytest.raises(ValueError, match="keep: expected booleans"):
         Histogram(BINARY).edit(data(BINARY).x, data(BINARY).x)

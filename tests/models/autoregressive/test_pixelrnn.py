@@ -232,5 +232,5 @@ def test_refusals_teach() -> None:
         PixelRNN(RGB, layers=0)
     with pytest.raises(ValueError, match=r"first: expected an odd size"):
         PixelRNN(RGB, first=4)
-    with pytest.raises(ValueError, match=r"on a label only"):
+    with pytest.raises(ValueError, match="is conditioned on labels"):
         PixelRNN(RGB, GREY)

@@ -58,8 +58,6 @@ class CountTable(GenerativeModel, HasLogProb, HasConditionals, IsConditional, Fi
 
     def __init__(self, domain: Discrete, condition: Domain | None, smoothing: float):
         super().__init__(domain, condition)
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"{name_of(self)} can be conditioned on a label only; got {condition}.")
         if not 0 <= smoothing < float("inf"):
             raise ValueError(f"smoothing: expected pseudo-counts of 0 or more; got {smoothing}.")
         self.smoothing = smoothing

@@ -33,7 +33,7 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.kinds import Domain, Grid, Label
+from genus.kinds import Domain, Grid, classes_of
 from genus.models.autoregressive._entries import every_level, log_p, width_of
 from genus.prob import chain
 
@@ -230,13 +230,11 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
 
     def __init__(self, domain: Grid, condition: Domain | None = None):
         super().__init__(domain, condition)
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"{name_of(self)} can be conditioned on a label only; got {condition}.")
         self.width = width_of(domain)
         self.vectors = None if domain.ordered else CodeVectors(domain.levels)
         each = 1 if self.vectors is None else self.vectors.embedding_dim
         self.reads = planes_groups(domain.channels, each)  # the channel of each plane
-        self.labels = condition.count if condition is not None else 0
+        self.labels = classes_of(condition)
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:

@@ -24,7 +24,7 @@ from genus.contract import (
     name_of,
 )
 from genus.errors import CapabilityError
-from genus.kinds import Domain, Grid, Label
+from genus.kinds import Domain, Grid
 from genus.models.autoregressive._entries import width_of
 from genus.prob import chain, noise
 
@@ -39,8 +39,6 @@ class OrderingMixture(GenerativeModel, HasLogProb, HasConditionals, IsConditiona
         super().__init__(domain, condition)
         if orderings < 1:
             raise ValueError(f"orderings: expected at least 1; got {orderings}.")
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"{name_of(self)} can be conditioned on a label only; got {condition}.")
         self.orderings, self.width = orderings, width_of(domain)
 
     @abstractmethod

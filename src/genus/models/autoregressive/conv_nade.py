@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.contract import Split, Walk
-from genus.kinds import Domain, Grid, Label
+from genus.kinds import Domain, Grid, classes_of
 from genus.models.autoregressive._entries import every_level, log_odds
 from genus.models.autoregressive._orderless import Orderless
 from genus.recipe import Recipe
@@ -95,7 +95,7 @@ class ConvNADE(Orderless):
                 raise ValueError(f"{name}: expected at least 1; got {value}.")
         if first < 3 or first % 2 == 0:
             raise ValueError(f"first: expected an odd size of at least 3; got {first}.")
-        labels = condition.count if isinstance(condition, Label) else 0
+        labels = classes_of(condition)
         self.reach = first // 2 + blocks
         self.first = nn.Conv2d(2 * domain.channels + 1, features, first)
         self.blocks = nn.ModuleList(Block(features, labels) for _ in range(blocks))

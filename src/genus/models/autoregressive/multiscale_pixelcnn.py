@@ -38,7 +38,7 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.kinds import Domain, Label, Pyramid
+from genus.kinds import Domain, Pyramid, classes_of
 from genus.models.autoregressive._entries import every_level, log_p, width_of
 from genus.models.autoregressive._gated import GatedStacks, GatedWalker
 from genus.models.autoregressive._masked import CodeVectors, code_features, planes_groups, with_inside
@@ -139,12 +139,10 @@ class MultiscalePixelCNN(GenerativeModel, HasLogProb, HasConditionals, IsConditi
         dropout: float = 0.0,
     ):
         super().__init__(domain, condition)
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"{name_of(self)} can be conditioned on a label only; got {condition}.")
         if blocks < 0:
             raise ValueError(f"blocks: expected at least 0; got {blocks}.")
         self.vectors = nn.ModuleList(CodeVectors(domain.levels) for _ in domain.sizes)
-        planes, labels = code_features(domain.levels), condition.count if condition is not None else 0
+        planes, labels = code_features(domain.levels), classes_of(condition)
         self.factors = nn.ModuleList(
             Factor(
                 scale * planes, planes, width_of(domain), labels,

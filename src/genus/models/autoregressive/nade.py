@@ -38,7 +38,7 @@ from genus.contract import (
     Walk,
     check_condition,
 )
-from genus.kinds import Domain, Grid, Label
+from genus.kinds import Domain, Grid, classes_of
 from genus.models.autoregressive._entries import log_odds, width_of
 from genus.prob import noise
 from genus.recipe import Recipe
@@ -143,15 +143,13 @@ class NADE(GenerativeModel, HasLogProb, HasConditionals, IsConditional):
         super().__init__(domain, condition)
         if hidden < 1:
             raise ValueError(f"hidden: expected at least 1 unit; got {hidden}.")
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"nade can be conditioned on a label only; got {condition}.")
         self.width = width_of(domain)
         self.w = nn.Parameter(nn.init.normal_(torch.empty(domain.num_dims, self.width, hidden), std=0.05))
         self.v = nn.Parameter(nn.init.normal_(torch.empty(domain.num_dims, self.width, hidden), std=0.05))
         self.b = nn.Parameter(torch.zeros(domain.num_dims, self.width))
         self.c = nn.Parameter(torch.zeros(hidden))
         if condition is not None:
-            self.label = nn.Parameter(nn.init.normal_(torch.empty(condition.count, hidden), std=0.05))
+            self.label = nn.Parameter(nn.init.normal_(torch.empty(classes_of(condition), hidden), std=0.05))
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:

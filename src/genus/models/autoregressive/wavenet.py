@@ -86,6 +86,7 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
         "Generative Model for Raw Audio. https://arxiv.org/abs/1609.03499"
     )
     domains = (Waveform, Tokens)
+    conditions = (Label, Tokens)
     recipes = {  # noqa: RUF012
         "quick": Recipe(
             learning_rate=4e-3, batch_size=8, steps=250, schedule="cosine", warmup_steps=20, clip_norm=1.0, ema=0.98,
@@ -165,12 +166,8 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
 
     def _tokens(self, condition: Domain) -> int:
         """How many tokens a condition is made of."""
-        slower = isinstance(condition, Tokens) and condition.length <= self.domain.length
-        if not isinstance(condition, Label) and not slower:
-            raise ValueError(
-                f"wavenet can be conditioned on a label, or on tokens no longer than its data ({self.domain}); "
-                f"got {condition}."
-            )
+        if isinstance(condition, Tokens) and condition.length > self.domain.length:
+            raise ValueError(f"wavenet takes tokens no longer than its data ({self.domain}); got {condition}.")
         return cast(int, condition.levels)
 
     @classmethod

@@ -22,7 +22,7 @@ from genus.contract import (
     check_condition,
     name_of,
 )
-from genus.kinds import Domain, Grid, Label, Points, Vectors, Waveform
+from genus.kinds import Domain, Grid, Label, Points, Vectors, Waveform, classes_of
 from genus.models.diffusion import _bound, _denoiser, _ode, _samplers
 from genus.models.diffusion._process import GaussianProcess
 from genus.models.diffusion._scaling import Scaling
@@ -52,8 +52,6 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
 
     def __init__(self, domain: Domain, condition: Domain | None):
         super().__init__(domain, condition)
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"{name_of(self)} is conditioned on labels; got {condition}.")
         self.scaling = Scaling(domain)
 
     @classmethod
@@ -98,7 +96,7 @@ class GaussianDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional, 
         self.label_dropout = label_dropout
         self.label: nn.Embedding | None = None
         if isinstance(condition, Label):  # the last row stands for no label
-            self.label = nn.Embedding(condition.count + 1, self.network.embedding_features)
+            self.label = nn.Embedding(classes_of(condition) + 1, self.network.embedding_features)
 
     def initialise(self, split: Split) -> None:
         self.scaling.initialise(split)

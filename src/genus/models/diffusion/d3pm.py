@@ -34,7 +34,7 @@ from genus.contract import (
     Losses,
     check_condition,
 )
-from genus.kinds import Domain, Grid, Label, Tokens
+from genus.kinds import Domain, Grid, Tokens, classes_of
 from genus.models.diffusion import _categorical as categorical
 from genus.nn.unet import UNet
 from genus.prob import discretized_logistic, noise
@@ -125,9 +125,7 @@ class D3PM(GenerativeModel, HasLogProb, IsConditional, IsEditable):
         )  # fmt: skip
         self.label: nn.Embedding | None = None
         if condition is not None:
-            if not isinstance(condition, Label):
-                raise ValueError(f"d3pm is conditioned on labels; got {condition}.")
-            self.label = nn.Embedding(condition.count, self.network.embedding_features)
+            self.label = nn.Embedding(classes_of(condition), self.network.embedding_features)
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:

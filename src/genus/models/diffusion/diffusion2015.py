@@ -31,7 +31,7 @@ from genus.contract import (
     Split,
     check_condition,
 )
-from genus.kinds import Domain, Grid, Label, Tokens, Vectors
+from genus.kinds import Domain, Grid, Tokens, Vectors, classes_of
 from genus.models.diffusion import _bound, _categorical, _samplers
 from genus.models.diffusion._process import LearnedSteps
 from genus.models.diffusion._scaling import Scaling
@@ -92,8 +92,6 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
         super().__init__(domain, condition)
         if timesteps < 2:
             raise ValueError(f"expected timesteps >= 2; got {timesteps}.")
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"diffusion2015 is conditioned on labels; got {condition}.")
         self.binary = domain.levels == 2
         self.flips = _categorical.Uniform(
             2, 1 - torch.arange(timesteps + 1).double() / timesteps
@@ -110,7 +108,7 @@ class Diffusion2015(GenerativeModel, HasLogProb, IsConditional):
             )  # fmt: skip
         else:
             self.network = TimedMLP(domain.num_dims, width=width, blocks=blocks, outputs=outputs * domain.num_dims)
-        self.label = None if condition is None else nn.Embedding(condition.count, self.network.embedding_features)
+        self.label = None if condition is None else nn.Embedding(classes_of(condition), self.network.embedding_features)
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:

@@ -36,7 +36,7 @@ from genus.contract import (
     Symptom,
     check_condition,
 )
-from genus.kinds import Domain, Label, Points
+from genus.kinds import Domain, Points, classes_of
 from genus.models.diffusion import _bound, _denoiser, _samplers, _symptoms
 from genus.models.diffusion._point_networks import Encoder, PointNetwork, ResidualPointNetwork
 from genus.models.diffusion._process import Steps, linear_betas
@@ -122,13 +122,11 @@ class PointDiffusion(GenerativeModel, HasLogProb, HasLatents, IsConditional):
             )
         if points_a_step is not None and points_a_step < 1:
             raise ValueError(f"expected points_a_step >= 1; got {points_a_step}.")
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"point_diffusion is conditioned on labels; got {condition}.")
         self.latent_features, self.prior_weight = latent_features, prior_weight
         self.variance: _bound.Variance = variance
         self.points_a_step = points_a_step
         label_features = 0 if condition is None else 16
-        self.label = None if condition is None else nn.Embedding(condition.count, label_features)
+        self.label = None if condition is None else nn.Embedding(classes_of(condition), label_features)
         self.process = Steps(linear_betas(timesteps, 1e-4, last_beta))
         self.scaling = Scaling(domain)
         self.encoder = Encoder(domain.dim, latent_features, width)

@@ -18,7 +18,7 @@ from genus.contract import (
     name_of,
     weakest,
 )
-from genus.kinds import Domain, Label
+from genus.kinds import Domain, classes_of
 from genus.models.flow import _symptoms
 from genus.models.flow._coupling import Standardise
 from genus.models.flow._dequantization import UniformDequantization
@@ -59,9 +59,7 @@ class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
 
     def __init__(self, domain: Domain, condition: Domain | None = None):
         super().__init__(domain, condition)
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"{name_of(self)} can be conditioned on a class label; got {condition}.")
-        self.classes = condition.count if isinstance(condition, Label) else 0
+        self.classes = classes_of(condition)
 
     @property
     def likelihood(self) -> Likelihood:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genus.contract import Batch, GenerativeModel, Split, name_of
-from genus.kinds import Label, Vectors
+from genus.contract import Batch, GenerativeModel, Split
+from genus.kinds import Vectors, classes_of
 from genus.models.latent._decoder import Distribution, size_of
 from genus.nn.residual import zero
 from genus.prob import noise
@@ -130,13 +130,11 @@ class TwoNetworks(GenerativeModel):
                 f"expected latent_features, hidden and (one or more) channels >= 1 and blocks >= 0; got "
                 f"latent_features={self.latent_features}, {hidden=}, {channels=}, {blocks=}."
             )
-        if condition is not None and not isinstance(condition, Label):
-            raise ValueError(f"{name_of(self)} is conditioned on labels; got {condition}.")
         if network == "conv" and (isinstance(self.domain, Vectors) or len(size) > 3):
             raise ValueError(
                 f"network='conv' needs neighbours along 1 to 3 axes; got {self.domain}. Use network='mlp'."
             )
-        self.num_classes = condition.count if isinstance(condition, Label) else 0
+        self.num_classes = classes_of(condition)
         inside, inputs = self.latent_features + self.num_classes, distribution.planes * math.prod(size)
         if network == "conv":
             self.encoder: nn.Module = ConvEncoder(
