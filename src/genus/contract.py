@@ -502,11 +502,11 @@ class IsEditable(ABC):
         Kept entries come back bit for bit. Raises a ValueError for data that are not of the domain, a ``keep``
         of another shape or type, and a condition as `sample` does.
         """
-        self.domain.check(x)
         if keep.shape != x.shape or keep.dtype != torch.bool:
             raise ValueError(
                 f"keep: expected booleans of the shape {tuple(x.shape)}; got {keep.dtype}, {tuple(keep.shape)}."
             )
+        self.domain.check(torch.where(keep, x, torch.zeros_like(x)))  # what is redrawn may hold anything
         with torch.no_grad():
             return self._edit(x, keep, self.given(condition, len(x)), generator, **options)
 

@@ -104,7 +104,7 @@ def test_models_without_a_likelihood_are_refused() -> None:
     class Cloud(GenerativeModel):
         paper, domains = "a test", (Points,)
         tiny = classmethod(lambda cls, domain, condition=None: cls(domain))
-        losses = sample = Noisy.losses
+        losses = _sample = Noisy.losses
 
     split = TensorSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
     for model in (Silent(Grid(1, (2, 2), 3)), Cloud(Points(4))):

@@ -133,7 +133,7 @@ def test_speed_parameters_and_memory() -> None:
 
         def _sample(self, count, condition, generator) -> Tensor:
             Slow.calls += 1
-            return super()._sample(count, generator=generator)
+            return super()._sample(count, condition, generator)
 
     model = Slow(Grid(1, (2, 2), 4))
     model.weight = torch.nn.Parameter(torch.zeros(3, 5))

@@ -112,7 +112,7 @@ def test_completions_follow_their_own_label() -> None:
 def test_completion_refuses_models_that_cannot_and_masks_that_do_not_fit() -> None:
     domain = Grid(1, (4, 4), 8)
     x = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
-    with pytest.raises(CapabilityError, match=r"vae cannot edit.*gated_pixelcnn"):
+    with pytest.raises(CapabilityError, match=r"vae cannot edit.*IsEditable"):
         complete(VAE.tiny(domain), x, keep_mask(domain, "top"), 1)
     with pytest.raises(ValueError, match="booleans of shape"):
         complete(Chain(domain), x, torch.ones(4, 4), 1)

@@ -303,7 +303,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_options_of_the_second_stage_are_its_own() -> None:
-    fields = schema(with_options_of(Bell).sample).model_fields
+    fields = schema(with_options_of(Bell)._sample).model_fields
     assert {"pixels", "temperature"} <= fields.keys()
     assert "factor on the width" in (fields["temperature"].description or "")
     pair = with_options_of(Bell)(vae(2), Bell(2))

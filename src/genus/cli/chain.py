@@ -77,8 +77,8 @@ def main(arguments: list[str]) -> int:
         console.print(matrix_table(chain, chain.steps(chosen.after), "from \\ to"))
     if start is not None:
         ahead = 1 if chosen.after is None else chosen.after
-        console.print(f"\nfrom {law_text(chain, start)}")
-        console.print(f"after {ahead} step{'s' * (ahead != 1)}: {law_text(chain, chain.after(start, ahead))}")
+        console.print(f"\nfrom {distribution_text(chain, start)}")
+        console.print(f"after {ahead} step{'s' * (ahead != 1)}: {distribution_text(chain, chain.after(start, ahead))}")
     path = chosen.out or Path("runs") / f"{chosen.file.stem}-chain.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(transition_picture(chain))
@@ -117,7 +117,7 @@ def facts(chain: "MarkovChain") -> Table:
     tell("irreducible", lambda: "yes" if chain.irreducible else f"no: {classes_text(chain)}")
     tell("aperiodic", lambda: "yes" if chain.aperiodic else f"no: period {chain.period}")
     tell("reversible", lambda: "yes" if chain.reversible else "no")
-    tell("stationary distribution", lambda: law_text(chain, chain.stationary))
+    tell("stationary", lambda: distribution_text(chain, chain.stationary))
     tell("mixing time", lambda: f"{chain.mixing_time:,} steps until the worst start is within 1/4 of it")
     return table
 
@@ -137,7 +137,7 @@ def classes_text(chain: "MarkovChain") -> str:
     return f"{groups}{more} never left once entered" + (f"; {listed(outside)} left for good one day" if outside else "")
 
 
-def law_text(chain: "MarkovChain", distribution: "Tensor | list[float]") -> str:
+def distribution_text(chain: "MarkovChain", distribution: "Tensor | list[float]") -> str:
     """``sunny 45.45 %, rainy 54.55 %``; of many states the most probable."""
     from genus.report.chain import shown
 

@@ -10,7 +10,7 @@ from genus.kinds._domain import Domain
 
 def usual_axes(count: int) -> str:
     """The names of a grid's axes where nobody gives them: x; y and x; z, y and x."""
-    return "vwzyx"[-count:]
+    return "abcdefghijklmnopqrstuvwzyx"[-count:]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Grid(Domain):
 
     ordered: whether neighbouring levels are alike, as grey values are; the codes of a codebook are not.
     axes: a letter for each axis of ``size``: ``yx`` (pictures), ``zyx`` (voxels), ``tyx`` (clips), ``x`` and so on.
-    By default the last letters of ``vwzyx``.
+    By default the last letters of ``...wzyx``.
     """
 
     kind: ClassVar[str] = "grid"

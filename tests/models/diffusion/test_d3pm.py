@@ -124,7 +124,7 @@ class SkipsTheFirstStep(D3PM):
 def test_a_mutant_of_the_loss_is_caught(mutant: type[D3PM]) -> None:
     for kind in (D3PM, mutant):
         model = shaken(kind(Grid(1, (1, 2), 3), timesteps=4, kernel="gaussian", **SMALL))  # type: ignore[arg-type]
-        model.process = categorical.Gaussian(3, torch.full((4,), 0.5))  # much is left at the end
+        model.process = categorical.DiscretizedGaussian(3, torch.full((4,), 0.5))  # much is left at the end
         if kind is D3PM:
             check_losses(model)
             continue

@@ -170,5 +170,5 @@ def test_bad_settings_are_named() -> None:
         NICE(Vectors(3), couplings=1)
     with pytest.raises(ValueError, match="hidden"):
         NICE(Vectors(3), hidden=0)
-    with pytest.raises(ValueError, match="class label"):
+    with pytest.raises(ValueError, match="conditioned on labels"):
         NICE(Vectors(3), Vectors(2))

@@ -171,7 +171,7 @@ def test_data_and_settings_that_cannot_be() -> None:
         PPCA(Grid(1, (4, 4), 8, ordered=False))
     with pytest.raises(ValueError, match="grid and vectors"):
         PPCA(Points(16))
-    with pytest.raises(ValueError, match=r"z: expected shape \(B, 2\)"):
+    with pytest.raises(ValueError, match=r"z: expected latents \(B, 2\)"):
         fitted(rows(9)).decode(torch.zeros(3, 5))
     with pytest.raises(ValueError, match="keep: expected booleans"):
         fitted(rows(9)).edit(rows(9), torch.ones(9, FEATURES))

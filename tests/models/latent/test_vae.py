@@ -335,7 +335,7 @@ def test_bad_questions_are_answered() -> None:
     x = model.sample(2, generator=stream(0))
     with pytest.raises(ValueError, match="num_samples"):
         model.log_prob(x, num_samples=0)
-    with pytest.raises(ValueError, match=r"expected shape \(B, 20\)"):
+    with pytest.raises(ValueError, match=r"expected latents \(B, 20\)"):
         model.decode(torch.zeros(2, 3))
     with pytest.raises(ValueError, match="vae models grid, tokens, waveform and vectors data"):
         VAE(Points(16))

@@ -42,11 +42,10 @@ class VQVAE(CodeModel):
         decay: Of the running means.
         revive: A code used less than this part of an even share is replaced; 0 replaces none.
         decoder: The distribution of an entry given the codes. auto takes bernoulli for two levels, categorical for
-        symbols,
-            discretized_logistic for grey values and sound. mse and grey_bce are historical losses without a likelihood.
+            symbols, discretized_logistic for grey values and sound. mse and grey_bce are historical losses without a
+            likelihood.
         scale: Of a discretized_logistic distribution: an entry's own, or shared by all entries, so that large errors
-        cost
-            much wherever they are (of sound: codes go to what is loud).
+            cost much wherever they are (of sound: codes go to what is loud).
     """
 
     paper = (
