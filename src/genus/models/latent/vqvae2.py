@@ -39,7 +39,8 @@ class VQVAE2(CodeModel):
         decay: Of the running means.
         revive: A code used less than this part of an even share is replaced; 0 replaces none.
         decoder: The distribution of an entry given the codes. auto takes bernoulli for two levels,
-            discretized_logistic for grey values, categorical for symbols. mse and grey_bce are historical losses without a likelihood.
+            discretized_logistic for grey values, categorical for symbols. mse and grey_bce are historical losses
+            without a likelihood.
         scale: Of a discretized_logistic distribution: an entry's own, or shared by all entries.
     """
 
