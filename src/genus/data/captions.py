@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genus.domain import Tokens
 from genus.errors import brief
 from genus.geometry.faces.record import BACKGROUNDS, HAIR, HAIR_COLOURS, HAT_COLOURS, Faces, Floats
+from genus.kinds import Tokens
 
 PAD = "<pad>"
 LENGTH = 48

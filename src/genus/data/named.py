@@ -37,6 +37,18 @@ def _glyphs(options: DataOptions) -> Source:
     return open_glyphs(options.size, options.colour, options.limit)
 
 
+def _portraits(options: DataOptions) -> Source:
+    from genus.data.portraits import open_portraits
+
+    return open_portraits(options.size, options.colour, options.condition, options.limit)
+
+
+def _clips(options: DataOptions) -> Source:
+    from genus.data.portraits import open_clips
+
+    return open_clips(options.size, options.colour, options.limit)
+
+
 def _furniture(options: DataOptions) -> Source:
     from genus.data.furniture import open_furniture
 
@@ -107,6 +119,12 @@ NAMED: dict[str, Named] = {
     for entry in (
         Named("digits", "1797 handwritten digits of scikit-learn", "grid 1x8x8, 17 levels", "CC BY 4.0", _digits),
         Named("glyphs", "letters in 19 fonts, drawn at any size", "grid 1x28x28, 256 levels", GENERATED, _glyphs),
+        Named(
+            "portraits", "faces that we draw, with labels, attributes, captions, maps", "grid 3x32x32, 256 levels",
+            GENERATED, _portraits, takes=frozenset({"condition"}),
+        ),
+        Named("portraits-clips", "the same, turning, blinking, smiling", "grid 3x8x32x32, 256 levels",
+              GENERATED, _clips),
         Named("furniture", "clouds of chairs, tables, lamps, shelves", "512 points in 3-D", GENERATED, _furniture),
         Named("tones", "notes plucked, blown and struck", "sound, 1024 samples at 4 kHz", GENERATED, _tones),
         Named("heartbeat", "a one every fifth bit: 2.322 bits", "sequences of 20 bits", GENERATED, _heartbeat),

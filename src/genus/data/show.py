@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genus.data import symbols
 from genus.data.source import Source, TensorSplit
-from genus.kinds import Grid, Points, Tokens, Vectors, Waveform
+from genus.kinds import Grid, Label, Points, Tokens, Vectors, Waveform
 from genus.prob import noise
 from genus.prob.spectrum import spectrogram
 
@@ -28,7 +28,7 @@ def describe(source: Source) -> dict[str, str]:
         "condition": "none" if source.condition is None else str(source.condition),
     }
     rows |= {f"{name} items": f"{len(split):,}" for name, split in source.splits.items()}
-    if source.condition is not None and source.train.condition is not None:
+    if isinstance(source.condition, Label) and source.train.condition is not None:
         counts = source.train.condition.bincount(minlength=source.condition.count).tolist()
         pairs = [f"{name} {count:,}" for name, count in zip(source.condition.names, counts, strict=True)]
         rows["labels in train"] = ", ".join(pairs[:40]) + (", ..." if len(pairs) > 40 else "")
@@ -72,7 +72,7 @@ def _some(split: TensorSplit, count: int) -> tuple[Tensor, Tensor | None]:
 
 
 def _caption(source: Source, label: Tensor | None, item: int) -> str:
-    return "" if source.condition is None or label is None else source.condition.names[int(label[item])]
+    return source.condition.names[int(label[item])] if isinstance(source.condition, Label) and label is not None else ""
 
 
 def _pictures(source: Source, columns: int = 12, rows: int = 8) -> Image.Image:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from genus.contract import Batch
 from genus.errors import SettingsError
-from genus.kinds import Domain, Grid, Label
+from genus.kinds import Domain, Grid
 from genus.prob import noise
 from genus.settings import explain
 
@@ -34,6 +34,8 @@ class DataOptions(BaseModel):
     """Entries of each sequence, samples of each recording."""
     whole: bool = False
     """Recordings whole: each is one datum, cut at the length or filled up with silence, and not cut into windows."""
+    condition: Literal["label", "attributes", "caption", "map", "outline", "lowres"] | None = None
+    """What the faces of portraits are drawn given (label): their expression, numbers, a sentence, or pictures."""
     label: str | None = None
     """The column of a CSV file that holds the class label; it becomes the condition."""
     holdout: int | None = Field(default=None, ge=0)
@@ -62,9 +64,9 @@ class TensorSplit:
     """A split held in memory; implements `genus.contract.Split`.
 
     x: ``(N, *domain.shape)``, contiguous, in the domain's own dtype (pictures stay uint8).
-    condition: ``(N,)`` or None. transform: drawn anew whenever a batch is taken, with the
-    batch's generator; without a generator the whole split is transformed once with a fixed
-    stream, so evaluation sees the same data whatever the batch size.
+    condition: ``(N, *shape)`` of the source's condition, or None. transform: drawn anew
+    whenever a batch is taken, with the batch's generator; without a generator the whole
+    split is transformed once with a fixed stream, so evaluation sees the same data whatever the batch size.
     attributes: what else is known of each item, name -> ``(N, ...)``.
     """
 
@@ -122,7 +124,7 @@ class Source:
     train: TensorSplit
     validation: TensorSplit
     test: TensorSplit
-    condition: Label | None = None
+    condition: Domain | None = None
     licence: str = "not stated"
     citation: str = ""
     homepage: str = ""
@@ -206,7 +208,7 @@ def as_asked(source: Source, options: DataOptions) -> Source:
         grid = replace(grid, channels=channels)
         note = "in grey" if channels == 1 else f"{channels} channels"
         source = source.with_splits(lambda split: replace(split, x=with_channels(split.x, channels)), note, grid)
-    if options.size is not None and grid.size != (options.size,) * len(grid.size):
+    if options.size is not None and any(side != options.size for side in grid.size[-2:]):  # clips have frames first
         if len(grid.size) != 2:
             raise SettingsError(f"{source.name}: the option 'size' fits pictures; got {grid}.")
         grid = replace(grid, size=(options.size, options.size))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from genus.data import Source, TensorSplit
 from genus.errors import SettingsError
+from genus.kinds import Label
 
 TERM = re.compile(r"\s*([^=<>,]+?)\s*([=<>])\s*([^=<>,]+?)\s*")
 FEWEST = 2  # items of a group whose mean is taken
@@ -55,7 +56,7 @@ def sides(words: str, source: Source, split: TensorSplit) -> tuple[Tensor, Tenso
 def _known(source: Source, split: TensorSplit) -> dict[str, tuple[tuple[str, ...], Tensor]]:
     """What is known of the items: name -> names of its values (none of a measured one), and the values."""
     known = {name: (names, split.attributes[name]) for name, names in source.attributes.items()}
-    if source.condition is not None and split.condition is not None:
+    if isinstance(source.condition, Label) and split.condition is not None:
         known["label"] = source.condition.names, split.condition
     return known
 
