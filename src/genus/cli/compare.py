@@ -2,9 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
 
-import tyro
 from rich.console import Console
 
 from genus.cli import flags
@@ -38,23 +36,18 @@ def main(arguments: list[str]) -> int:
     """Train, score, and write one page."""
     from genus.data import DataOptions
 
-    source = flags.optional("Data", "Options of the data source.", flags.fields_of(DataOptions), {})
-    everything: Any = dataclasses.make_dataclass(
-        "Flags",
-        [("basic", Annotated[CompareFlags, tyro.conf.arg(name="")]),
-         ("source", source, dataclasses.field(default_factory=source))],
-    )  # fmt: skip
+    data = flags.optional("Data", "Options of the data source.", flags.fields_of(DataOptions), {})
     about = "Train and score several models under one written budget, and rank them honestly."
-    chosen = flags.parse(everything, arguments, "genus compare", about)
+    chosen = flags.parse(flags.joined(basic=CompareFlags, data=data), arguments, "genus compare", about)
 
     from genus.compare import compare
     from genus.evaluate import merge
     from genus.report.summary import summary
 
     settings = dataclasses.asdict(chosen.basic)
-    data, models, out = settings.pop("data"), settings.pop("models").split(","), settings.pop("out")
-    out = out or Path("runs") / f"compare-{Path(data).stem}"
-    reports = compare(models, data, out=out, **settings, **flags.given(chosen.source))
+    source, models, out = settings.pop("data"), settings.pop("models").split(","), settings.pop("out")
+    out = out or Path("runs") / f"compare-{Path(source).stem}"
+    reports = compare(models, source, out=out, **settings, **flags.given(chosen.data))
     console = Console()
     for card in merge(report.scorecard for report in reports):
         console.print(summary(card, console.width))

@@ -27,13 +27,10 @@ def main(arguments: list[str]) -> int:
     from genus.data import DataOptions
 
     options = flags.optional("Data", "Options of the data source.", flags.fields_of(DataOptions), {})
-    everything: Any = dataclasses.make_dataclass(
-        "Flags", [("basic", DataFlags, dataclasses.field(default_factory=DataFlags)),
-                  ("options", options, dataclasses.field(default_factory=options))],
-    )  # fmt: skip
-    chosen = flags.parse(everything, arguments, "genus data", "What genus sees in a data source, a file or a folder.")
+    about = "What genus sees in a data source, a file or a folder."
+    chosen = flags.parse(flags.joined(basic=DataFlags, data=options), arguments, "genus data", about)
     name = chosen.basic.source
-    return _list() if name is None else _show(name, chosen.basic.out, flags.given(chosen.options))
+    return _list() if name is None else _show(name, chosen.basic.out, flags.given(chosen.data))
 
 
 def _list() -> int:

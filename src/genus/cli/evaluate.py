@@ -73,14 +73,14 @@ class EvaluateFlags(ScoreFlags):
 
 def main(arguments: list[str]) -> int:
     """Print the scores beside their floors; those of a run are kept in its folder."""
-    target = _target(arguments)
+    target = flags.target(arguments)
     if target is None:
         flags.parse(_flags(), arguments or ["--help"], "genus evaluate", f"{ABOUT}\n\nMore flags depend on the run.")
         raise SettingsError("expected the path of a run folder, or of samples with --against.")
     if (target / "config.json").is_file() or not target.exists():
         return _of_run(target, arguments)
     chosen = flags.parse(_flags(), arguments, "genus evaluate", ABOUT)
-    return _of_samples(target, chosen.basic, flags.given(chosen.source))
+    return _of_samples(target, chosen.basic, flags.given(chosen.data))
 
 
 def settings_of(basic: ScoreFlags) -> dict[str, Any]:
@@ -112,14 +112,15 @@ def _of_run(path: Path, arguments: list[str]) -> int:
         raise SettingsError(f"{path}: no such file or folder; expected a run, or samples with --against.")
     run = flags.opened(path)
     chosen = flags.parse(_flags(run.model_class), arguments, "genus evaluate", ABOUT)
-    basic, given = chosen.basic, flags.given(chosen.source)
+    basic, given = chosen.basic, flags.given(chosen.data)
     if given and basic.against is None:
-        raise SettingsError(f"--{next(iter(given))} is how to read the data of --against; a run has data of its own.")
+        name = flags.shown_as(chosen.data, next(iter(given)))
+        raise SettingsError(f"{name} is how to read the data of --against; a run has data of its own.")
     source = None
     if basic.against is not None:
         source = in_levels(open_source(basic.against, _as_run(run, given)), run.domain)
     card = score(
-        run, against=source, out=basic.out, options=flags.given(chosen.options),
+        run, against=source, out=basic.out, options=flags.given(chosen.sample),
         features=features_of(basic, run.domain), **settings_of(basic),
     )  # fmt: skip
     _show(card)
@@ -167,26 +168,14 @@ def _show(card: "Scorecard") -> None:
         console.print(f"memorisation: {card.model.name}: {found}", highlight=False, markup=False)
 
 
-def _target(arguments: list[str]) -> Path | None:
-    """What is to be scored: the first argument that is neither a flag nor the value of one."""
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        if not argument.startswith("-") and (not before.startswith("-") or "=" in before):
-            return Path(argument)
-    return None
-
-
 def _flags(model: type | None = None) -> Any:
     """The flags of the command: what to score, how to read the real data, what the run's model takes."""
     from genus.data import DataOptions
 
     fields = flags.fields_of(DataOptions, without=("limit", "holdout"))
     about = "How to read the data of --against, and the samples if they are not a run."
-    data = flags.optional("Data", about, fields, {})
-    bases = () if model is None else (flags.with_sample_options(EvaluateFlags, model),)
-    basic = [("basic", EvaluateFlags)] if model is None else []
-    return dataclasses.make_dataclass(
-        "Flags", [*basic, ("source", data, dataclasses.field(default_factory=data))], bases=bases
-    )
+    own = {} if model is None else {"sample": flags.sample_options(model)}
+    return flags.joined(basic=EvaluateFlags, **own, data=flags.optional("Data", about, fields, {}))
 
 
 def _as_run(run: "Run", given: dict[str, Any]) -> "DataOptions":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import sys
 import types
 import typing
@@ -49,13 +50,36 @@ def optional(name: str, doc: str, fields: dict[str, FieldInfo], defaults: dict[s
     return cls
 
 
-def with_sample_options(basic: type, model: type) -> type:
-    """``basic`` flags, and the model's own keyword options of `sample` (sampler, temperature, ...)."""
-    own = fields_of(schema(model._sample), without=())  # type: ignore[attr-defined]
-    options = optional("Options", inspect.getdoc(model._sample) or "Options of the model.", own, {})  # type: ignore[attr-defined]
-    return dataclasses.make_dataclass(
-        "Flags", [("basic", basic), ("options", options, dataclasses.field(default_factory=options))]
-    )
+def joined(**groups: type) -> type:
+    """One dataclass with a field for each of several groups of flags (dataclasses).
+
+    No two flags clash: the first group that has a name keeps it, and in a later one that flag stands under
+    the name of its group (``--points`` of ``sample``, then ``--data.points``).
+    """
+    taken: set[str] = {"help"}
+    made: list[tuple[str, type]] = []
+    for group, cls in groups.items():
+        hints, renamed = typing.get_type_hints(cls, include_extras=True), []
+        for field in dataclasses.fields(cls):
+            hint = hints[field.name]
+            if not taken.isdisjoint(_both(_called(field.name, hint))):
+                hint = Annotated[hint, tyro.conf.arg(name=f"{group}.{field.name}")]
+                renamed.append((field.name, hint, dataclasses.field(default=field.default)))
+            taken |= _both(_called(field.name, hint))
+        made.append((group, dataclasses.make_dataclass(cls.__name__, renamed, bases=(cls,)) if renamed else cls))
+        made[-1][1].__doc__ = cls.__doc__
+    return dataclasses.make_dataclass("Flags", made)
+
+
+def shown_as(group: Any, field: str) -> str:
+    """What a flag of a parsed group is called: ``--data.points``."""
+    return f"--{_called(field, typing.get_type_hints(type(group), include_extras=True)[field])}"
+
+
+def sample_options(model: type) -> type:
+    """The model's own keyword options of `sample` (sampler, temperature, ...) as flags."""
+    about = inspect.getdoc(model._sample) or "Options of the model."  # type: ignore[attr-defined]
+    return optional("Options", about, fields_of(schema(model._sample)), {})  # type: ignore[attr-defined]
 
 
 def opened(folder: str | Path) -> "Run":
@@ -71,14 +95,25 @@ def run_and_flags(basic: type, arguments: list[str], command: str, about: str) -
 
     Returns the `genus.training.Run`, the basic flags, and the options for `sample`.
     """
-    folder = next((a for a in arguments if not a.startswith("-")), None)
+    folder = target(arguments)
     if folder is None:
         parse(basic, arguments or ["--help"], f"genus {command}", f"{about} More flags depend on the run's model.")
         raise SettingsError("expected the path of a run folder.")
 
     run = opened(folder)
-    chosen = parse(with_sample_options(basic, run.model_class), arguments, f"genus {command}", about)
-    return run, chosen.basic, given(chosen.options)
+    shown = joined(basic=basic, sample=sample_options(run.model_class))
+    chosen = parse(shown, arguments, f"genus {command}", about)
+    return run, chosen.basic, given(chosen.sample)
+
+
+def target(arguments: list[str]) -> Path | None:
+    """What a command is about: the first argument that is a run folder; else the first that is neither a flag nor
+    the value of one."""
+    run = next((Path(a) for a in arguments if os.path.isfile(os.path.join(a, "config.json"))), None)
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if run is None and not argument.startswith("-") and (not before.startswith("-") or "=" in before):
+            return Path(argument)
+    return run
 
 
 def given(*groups: Any) -> dict[str, Any]:
@@ -111,6 +146,18 @@ def warnings_told() -> Iterator[None]:
 def fields_of(model: type[BaseModel], *, without: tuple[str, ...] = ()) -> dict[str, FieldInfo]:
     """The fields of a pydantic model, less some."""
     return {name: field for name, field in model.model_fields.items() if name not in without}
+
+
+def _called(field: str, hint: Any) -> str:
+    """The name of the flag of a field, which its type may change."""
+    own = [meta.name for meta in getattr(hint, "__metadata__", ()) if getattr(meta, "name", None)]
+    return [field, *own][-1].replace("_", "-")
+
+
+def _both(name: str) -> set[str]:
+    """A flag and what takes it back, if it is a switch: ``data.whole`` and ``data.no-whole``."""
+    group, dot, last = name.rpartition(".")
+    return {name, f"{group}{dot}no-{last}"}
 
 
 def _metavar(annotation: Any) -> str:

@@ -3,14 +3,16 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
 from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from genus import registry
 from genus.cli import flags
+
+if TYPE_CHECKING:
+    from genus.contract import GenerativeModel
 
 
 @dataclasses.dataclass
@@ -82,7 +84,7 @@ def main(arguments: list[str]) -> int:
 def _settings_of_one(name: str, arguments: list[str]) -> tuple[RunFlags, dict[str, Any]]:
     """The flags of the run, and everything else that was given."""
     chosen = flags_of(name, arguments)
-    return chosen.run, {"recipe": chosen.recipe, **flags.given(chosen.model, chosen.training, chosen.source)}
+    return chosen.run, flags.given(chosen.model, chosen.recipe, chosen.data)
 
 
 @dataclasses.dataclass
@@ -116,28 +118,23 @@ def _settings_of_two(model: str, arguments: list[str]) -> tuple[StagedFlags, dic
     from genus.training.stages import BUDGETS, prefixes, stages_of
 
     names = stages_of(model)
-    source = flags.optional("Data", "Options of the data source.", flags.fields_of(DataOptions), {})
-    made: list[Any] = [("run", StagedFlags), ("source", source, dataclasses.field(default_factory=source))]
+    data = flags.optional("Data", "Options of the data source.", flags.fields_of(DataOptions), {})
+    stages: dict[str, type] = {}
     about = [f"Two stages: {names[0]}, then {names[1]} of its latents."]
-    for name, prefix in zip(names, prefixes(*names), strict=True):
+    for name, prefix, stage in zip(names, prefixes(*names), ("first", "second"), strict=True):
         cls = registry.get(name)
         quick = cls.recipes["quick"]
-        own = {key: RunConfig.model_fields[key] for key in BUDGETS}
-        recipe: Any = Literal.__getitem__(tuple(cls.recipes))
-        own["recipe"] = FieldInfo(annotation=recipe, default=None, description="Published settings of this stage.")
+        own = {key: RunConfig.model_fields[key] for key in BUDGETS} | {"recipe": _recipes(cls, "of this stage")}
         fields = flags.fields_of(schema(cls)) | flags.fields_of(Recipe, without=("settings", "steps")) | own
-        told = f"Settings, recipe and budget of {name}, the {'first' if len(made) == 2 else 'second'} stage."
-        group = flags.optional(
-            f"Stage{len(made)}", told, fields, {**quick.model_dump(), **quick.settings, "steps": None}, f"{prefix}."
-        )
-        made.append((f"stage{len(made)}", group, dataclasses.field(default_factory=group)))
+        told = f"Settings, recipe and budget of {name}, the {stage} stage."
+        defaults = {**quick.model_dump(), **quick.settings, "steps": None}
+        stages[stage] = flags.optional(stage, told, fields, defaults, f"{prefix}.")
         about.append(f"Paper of {name}: {cls.paper}")
-    chosen = flags.parse(
-        dataclasses.make_dataclass("Flags", made), arguments, f"genus train {model}", "\n\n".join(about)
-    )
-    stages = zip(prefixes(*names), (chosen.stage2, chosen.stage3), strict=True)
-    settings = {f"{prefix}.{key}": value for prefix, group in stages for key, value in flags.given(group).items()}
-    return chosen.run, {**flags.given(chosen.source), **settings}
+    shown = flags.joined(run=StagedFlags, data=data, **stages)
+    chosen = flags.parse(shown, arguments, f"genus train {model}", "\n\n".join(about))
+    groups = zip(prefixes(*names), (chosen.first, chosen.second), strict=True)
+    settings = {f"{prefix}.{key}": value for prefix, group in groups for key, value in flags.given(group).items()}
+    return chosen.run, {**flags.given(chosen.data), **settings}
 
 
 def flags_of(name: str, arguments: list[str]) -> Any:
@@ -149,22 +146,19 @@ def flags_of(name: str, arguments: list[str]) -> Any:
     from genus.settings import schema
 
     quick = cls.recipes["quick"]
-    settings = flags.optional("Settings", f"Settings of {name}.", flags.fields_of(schema(cls)), quick.settings)
-    training = flags.optional(
-        "Training", "Fields of the recipe.", flags.fields_of(Recipe, without=("settings", "steps")), quick.model_dump()
-    )
-    source = flags.optional("Data", "Options of the data source.", flags.fields_of(DataOptions), {})
-    arg = tyro.conf.arg(help="Published settings: quick for a laptop, paper as in the paper.")
-    recipe: Any = Annotated[Literal.__getitem__(tuple(cls.recipes)), arg]
-    everything = dataclasses.make_dataclass(
-        "Flags",
-        [
-            ("run", RunFlags),
-            ("recipe", recipe, dataclasses.field(default="quick")),
-            ("model", settings, dataclasses.field(default_factory=settings)),
-            ("training", training, dataclasses.field(default_factory=training)),
-            ("source", source, dataclasses.field(default_factory=source)),
-        ],
+    recipe = {"recipe": _recipes(cls, "of the model")} | flags.fields_of(Recipe, without=("settings", "steps"))
+    shown = flags.joined(
+        run=RunFlags,
+        model=flags.optional("Settings", f"Settings of {name}.", flags.fields_of(schema(cls)), quick.settings),
+        recipe=flags.optional("Recipe", "How to train.", recipe, {"recipe": "quick", **quick.model_dump()}),
+        data=flags.optional("Data", "Options of the data source.", flags.fields_of(DataOptions), {}),
     )
     about = (cls.__doc__ or "").split("\n\n")[0]
-    return flags.parse(everything, arguments, f"genus train {name}", f"{about}\n\nPaper: {cls.paper}")
+    return flags.parse(shown, arguments, f"genus train {name}", f"{about}\n\nPaper: {cls.paper}")
+
+
+def _recipes(cls: "type[GenerativeModel]", which: str) -> FieldInfo:
+    """The flag that names one of the model's recipes."""
+    names: Any = Literal.__getitem__(tuple(cls.recipes))
+    told = f"Published settings {which}: quick for a laptop, paper as in the paper."
+    return FieldInfo(annotation=names, default=None, description=told)

@@ -120,7 +120,10 @@ def write_samples(run: Run, samples: Tensor, condition: Tensor | None, out: Path
     for 3-D clouds or sounds, one PLY or WAV each in the folder ``out``. Returns the paths."""
     out.parent.mkdir(parents=True, exist_ok=True)
     picture, arrays = out.parent / f"{out.name}.png", out.parent / f"{out.name}.npz"
-    picture.write_bytes(sheet(samples, run.domain))
+    domain = run.domain
+    if isinstance(domain, Points):  # of as many points as were asked for
+        domain = replace(domain, count=samples.shape[1])
+    picture.write_bytes(sheet(samples, domain))
     if condition is None:
         np.savez_compressed(arrays, x=samples.numpy())
     else:

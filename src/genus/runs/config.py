@@ -24,6 +24,9 @@ from genus.settings import explain, schema, validate
 INCIDENTAL = {"genus", "checkpoint_seconds", "tensorboard", "workers", "accumulate"}
 """Fields that do not change what a run computes (``accumulate``: but for rounding)."""
 
+CALLS = {"recipe", "out", "quiet", "strict", "report"}
+"""What else training is told by name."""
+
 
 class RunConfig(BaseModel):
     """What is trained on what, and how. ``config.json`` of a run folder."""
@@ -97,7 +100,7 @@ def configure(
     cls = registry.get(model)
     if sum(budget is not None for budget in (steps, epochs, minutes)) > 1:
         raise SettingsError("give one of steps, epochs and minutes, not several.")
-    homes = [schema(cls).model_fields, Recipe.model_fields, DataOptions.model_fields]
+    homes = homes_of(cls)
     unknown = overrides.keys() - set().union(*homes)
     if unknown:
         known = ", ".join(sorted(set().union(*homes)))
@@ -128,6 +131,19 @@ def configure(
         )
     except ValidationError as error:
         raise SettingsError(f"{model}: {explain(error, RunConfig)}") from None
+
+
+def homes_of(cls: type[GenerativeModel]) -> list[set[str]]:
+    """The names of a model's settings, of the fields of a recipe and of the options of the data.
+
+    Raises `SettingsError` for a model one of whose settings has a name that means something else already."""
+    own, others = set(schema(cls).model_fields), (set(Recipe.model_fields), set(DataOptions.model_fields))
+    twice = own & CALLS.union(RunConfig.model_fields, *others)
+    if twice:
+        raise SettingsError(
+            f"{name_of(cls)}: its setting {min(twice)!r} has the name of a flag of every training; rename it."
+        )
+    return [own, *others]
 
 
 def _recipe_name(cls: type[GenerativeModel], name: str, domain: Callable[[], Domain]) -> str:
