@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genus.kinds import Grid, Label, Points, Vectors
+from genus.kinds import Grid, Label, Points, Pyramid, Vectors
 from genus.prob import noise
 from genus.report.pictures import pairs, sheet, turn, voxels
 from genus.report.plots import curves, losses_of, svg_of
@@ -41,6 +41,8 @@ def test_pictures_are_enlarged_pixel_by_pixel(channels: int, levels: int) -> Non
         (Vectors(1), 30),
         (Vectors(2, ("$a$", "b_c")), 30),
         (Vectors(6), 30),
+        (Pyramid((5, 7), 3, 9), 4),
+        (Pyramid((6,), 2, 9), 4),
     ],
     ids=str,
 )
@@ -55,6 +57,16 @@ def test_every_domain_has_a_picture(domain, count: int) -> None:
     assert 100 < page.shape[1] < 2500
     assert page.std() > 3  # something is drawn
     assert sheet(x, domain, real=real) == first
+
+
+def test_the_grids_of_a_pyramid_stand_side_by_side() -> None:
+    """The coarsest first, every code as wide as the codes of the finest that it covers."""
+    domain = Pyramid((4, 4), 2, 5)
+    x = torch.tensor([[0, 1, 2, 3] + [4] * 15 + [0]])
+    page = pixels(sheet(x, domain, width=10))[..., 0]
+    assert page.tolist() == [
+        *[[0, 0, 64, 64] + [255] * 4] * 2, [128, 128, 191, 191] + [255] * 4, [128, 128, 191, 191] + [255] * 3 + [0]
+    ]  # fmt: skip
 
 
 def test_a_degenerate_cloud_and_no_data() -> None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from genus.data import symbols
-from genus.kinds import Domain, Grid, Points, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Points, Pyramid, Tokens, Vectors, Waveform
 from genus.report.sound import spectrograms
 
 PAPER = (255, 255, 255)
@@ -28,7 +28,8 @@ def sheet(
 
     Pictures are enlarged by a whole factor, pixel by pixel; clips become strips of frames;
     voxels and clouds are drawn from one fixed view, coloured by height (their second axis is
-    up); vectors are scattered, over ``real`` ones if given; of sounds one sees wave and spectrum.
+    up); pyramids are their grids, the coarsest first; vectors are scattered, over ``real`` ones if given; of sounds
+    one sees wave and spectrum.
     """
     domain.check(x, "pictures")
     x = x.detach().cpu()
@@ -49,6 +50,8 @@ def sheet(
             tiles = [voxels(datum[0] > 0, drawn) for datum in x.numpy()]
         case Grid(size=(_, _, _)):
             tiles = [_strip(datum, domain.levels) for datum in x.numpy()]
+        case Pyramid(size=(_,) | (_, _)):
+            tiles = [_grids(datum, domain) for datum in x]
         case Waveform():
             return png_of(spectrograms(x, domain, columns))
         case Points():
@@ -96,6 +99,14 @@ def _rgb(datum: np.ndarray, levels: int) -> np.ndarray:
     if len(grey) == 3:
         return grey.transpose(1, 2, 0)
     return np.repeat(np.concatenate(list(grey), axis=1)[..., None], 3, axis=2)
+
+
+def _grids(datum: Tensor, domain: Pyramid) -> np.ndarray:
+    """The grids of a pyramid ``(D,)`` side by side, the coarsest first, each enlarged to the size of the finest."""
+    grids = [np.atleast_2d(grid[0].numpy()) for grid in domain.grids(datum[None])]
+    high, wide = grids[-1].shape
+    enlarged = [np.repeat(np.repeat(g, -(-high // g.shape[0]), 0), -(-wide // g.shape[1]), 1) for g in grids]
+    return np.concatenate([_rgb(grid[None, :high, :wide], domain.levels) for grid in enlarged], axis=1)
 
 
 def _strip(datum: np.ndarray, levels: int, frames: int = 8) -> np.ndarray:
