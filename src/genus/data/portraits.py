@@ -73,7 +73,7 @@ def open_portraits(
     lowres      means of 4 x 4 pixels: ``(N, channels, size/4, size/4)``
 
     Raises `SettingsError` for a size out of range, or one that cannot be quartered. A face of 32 x 32 takes half a
-    millisecond, one of 256 x 256 some 40: limit the number of large ones.
+    millisecond, one of 256 x 256 some 30: limit the number of large ones.
     """
     size, colour, condition = _checked(size, "portraits"), colour or "rgb", condition or "label"
     if condition not in get_args(Condition):
