@@ -67,7 +67,8 @@ GLOBAL_NOISE = {
         "randn_like",
     )
 } | {"random.random", "random.choice", "random.shuffle", "np.random.rand", "np.random.randn", "np.random.default_rng"}
-DRAWS_ON_PURPOSE = {"prob/noise.py", "testing/mutants.py"}  # the one place, and a mutant that must be caught
+DRAWS_ON_PURPOSE = {"prob/noise.py", "testing/mutants/model.py", "testing/mutants/training.py"}
+# the one place, and mutants that must be caught
 
 
 def place(path: Path) -> str:

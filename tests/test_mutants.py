@@ -7,7 +7,8 @@ import torch
 
 from genus.kinds import Grid
 from genus.testing import CheckError, checks, checks_for, run_check, subjects
-from genus.testing.mutants import HEALTHY, MUTANTS, Chain, LeakyMask, Mutant
+from genus.testing.mutants import HEALTHY, MUTANTS, Chain, Mutant
+from genus.testing.mutants.likelihood import LeakyMask
 from genus.testing.oracles import all_states, check_causal
 
 
@@ -48,7 +49,7 @@ def test_causality(model_class: type[Chain], leaks: bool) -> None:
 
 
 def test_run_check_reports_instead_of_raising() -> None:
-    mutant = MUTANTS[0]
+    mutant = next(mutant for mutant in MUTANTS if mutant.check is checks.check_total_mass)
     result = run_check(mutant.check, mutant.broken)
     assert not result.passed
     assert "sum to" in result.reason

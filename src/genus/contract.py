@@ -149,11 +149,11 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
     paper: ClassVar[str]  # "Authors (year). Title. URL"
     domains: ClassVar[tuple[type[Domain], ...]]  # the kinds of domain it can model
     recipes: ClassVar[dict[str, Recipe]] = {}
-    conditions: ClassVar[tuple[type[Domain], ...]] = (
-        Label,
-    )  # the kinds of condition it takes; of `Parts`, each part's
+    conditions: ClassVar[tuple[type[Domain], ...]] = (Label,)  # it takes these kinds; of `Parts`, each part's
     needs_condition: ClassVar[bool] = False  # whether it models nothing without one (a picture given a picture)
     needs_ordered_levels: ClassVar[bool] = False  # whether neighbouring levels must be alike, so that codes are refused
+    reads_batch: ClassVar[bool] = False  # whether losses in training read the rest of the batch (batch norm), so that
+    # parts of a batch, and several processes, do not compute what the whole would
 
     def __init__(self, domain: Domain, condition: Domain | None = None):
         super().__init__()

@@ -15,7 +15,8 @@ from genus.explore.completion import GREY, with_grey
 from genus.kinds import Grid, Label, Points, Tokens, Vectors
 from genus.models.latent.vae import VAE
 from genus.prob import noise
-from genus.testing.mutants import Chain, RedrawsKeptPart
+from genus.testing.mutants import Chain
+from genus.testing.mutants.editing import RedrawsKeptPart
 
 PICTURE = Grid(3, (4, 6), 5)
 

@@ -160,3 +160,12 @@ def test_a_player_moves_only_its_own_parameters_and_takes_its_turns() -> None:
     assert calls == ["a", "b", "a"]
     assert torch.equal(model.encoder[-1].weight, untouched)  # type: ignore
     assert session.optimizers[1].param_groups[0]["lr"] == 0.5 * session.optimizers[0].param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize(("model", "warned"), [("dcgan", True), ("vae", False)])
+def test_a_model_with_statistics_of_its_batch_warns_of_parts(
+    model: str, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genus.train(model, "digits", steps=1, batch_size=8, accumulate=2, out=tmp_path / "run")
+    shown = " ".join("".join(capsys.readouterr()).split())
+    assert ("each of the 2 parts its own" in shown) == warned

@@ -1,4 +1,8 @@
-"""What a check looks at: a tiny model on a tiny domain, with toy data to match."""
+"""What a check looks at: a tiny model on a tiny domain, with toy data to match.
+
+Subjects follow from what a model declares: the kinds of domain, the kinds of condition, and whether it is nothing
+without one.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,16 +11,19 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, IsConditional
-from genus.kinds import Discrete, Domain, Grid, Label, Points, Pyramid, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Label, Parts, Points, Pyramid, Tokens, Vectors, Waveform
 from genus.prob import noise
 
 LABELS = Label(("first", "second", "third"))
+CLASSES = LABELS.count  # patterns in toy data, and conditions that differ
 
 TINY_DOMAINS: tuple[Domain, ...] = (
     Grid(1, (2, 2), 2),  # 16 states: small enough for sums over all of them
     Grid(1, (1, 2), 5),  # 25 states
     Grid(1, (8, 8), 256),
     Grid(3, (5, 7), 4),  # channels and odd sizes
+    Grid(1, (4, 4, 4), 2),  # voxels
+    Grid(1, (3, 4, 4), 5, axes="tyx"),  # a clip
     Tokens(4, 3),  # 81 states
     Tokens(12, 300),  # more symbols than a byte holds
     Waveform(2, 8000, 6),  # 36 states
@@ -27,27 +34,47 @@ TINY_DOMAINS: tuple[Domain, ...] = (
 )
 
 
-class ToySplit:
-    """``count`` data of any domain with structure to learn: one pattern a class, in odd units."""
+def tiny_conditions(domain: Domain) -> tuple[Domain, ...]:
+    """A condition of every kind for data of a domain: labels, numbers, words, a cloud, pictures of the same and of
+    half the size, and two named parts at once."""
+    pictures: tuple[Domain, ...] = (Grid(1, (4, 4), 3),)
+    if isinstance(domain, Grid):
+        half = tuple(-(-side // 2) for side in domain.size)
+        pictures = (
+            Grid(2, domain.size, 3, axes=domain.axes),
+            Grid(domain.channels, half, domain.levels, axes=domain.axes),
+        )
+    parts = (("style", Vectors(2)), ("label", LABELS))
+    return (LABELS, Vectors(3), Tokens(2, 7), *pictures, Points(6, 2), Waveform(16, 8000), Parts(parts))
 
-    def __init__(self, domain: Domain, condition: Label | None = None, count: int = 192):
-        self.count, self.conditional = count, condition is not None
-        self.label = torch.arange(count) % (condition.count if condition is not None else 3)
+
+class ToySplit:
+    """``count`` data of any domain with structure to learn: one pattern a class, in odd units. A condition of whatever
+    kind tells of the class."""
+
+    def __init__(self, domain: Domain, condition: Domain | None = None, count: int = 192):
+        self.count = count
+        self.label = torch.arange(count) % (condition.count if isinstance(condition, Label) else CLASSES)
         self.x = toy_data(domain, self.label)
+        self.condition = None if condition is None else toy_data(condition, self.label, "condition")
 
     def __len__(self) -> int:
         return self.count
 
     def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Batch:
         """The items ``index``; nothing is augmented."""
-        return Batch(self.x[index], self.label[index] if self.conditional else None, index)
+        return Batch(self.x[index], None if self.condition is None else self.condition[index], index)
 
 
-def toy_data(domain: Domain, label: Tensor) -> Tensor:
-    """One datum for each label: ``(B, *domain.shape)``."""
-    generator, count = noise.stream("toy", str(domain)), len(label)
+def toy_data(domain: Domain, label: Tensor, name: str = "toy") -> Tensor:
+    """One datum for each class in ``label``: ``(B, *domain.shape)``. Another name gives others of the same patterns."""
+    generator, count = noise.stream(name, str(domain)), len(label)
     wide = label.view(-1, *[1] * len(domain.shape))
-    if isinstance(domain, Discrete):
+    if isinstance(domain, Label):
+        return label % domain.count
+    if isinstance(domain, Parts):
+        return domain.join({key: toy_data(part, label, f"{name} {key}") for key, part in domain.parts})
+    if domain.levels is not None:
         place = torch.arange(domain.num_dims).view(domain.shape)
         pattern = (place * (wide + 1) + wide) % domain.levels
         anything = noise.integers(domain.levels, (count, *domain.shape), generator)
@@ -68,10 +95,12 @@ class Subject:
 
     model_class: type[GenerativeModel]
     domain: Domain
-    condition: Label | None = None
+    condition: Domain | None = None
 
     def __str__(self) -> str:
-        return f"{self.domain}{', labels' if self.condition else ''}"
+        if self.condition is None:
+            return str(self.domain)
+        return f"{self.domain}, {'labels' if isinstance(self.condition, Label) else f'given {self.condition}'}"
 
     @property
     def split(self) -> ToySplit:
@@ -82,9 +111,16 @@ class Subject:
         """The first ``count`` training data."""
         return self.split.batch(torch.arange(count))
 
-    def labels(self, count: int, start: int = 0) -> Tensor | None:
-        """``count`` labels, all classes in turn from ``start``; None without a condition."""
-        return None if self.condition is None else (torch.arange(count) + start) % self.condition.count
+    def conditions(self, count: int, start: int = 0) -> Tensor | None:
+        """``count`` conditions, of all classes in turn from ``start``; None without a condition."""
+        if self.condition is None:
+            return None
+        return toy_data(self.condition, (torch.arange(count) + start) % CLASSES, "condition")
+
+    def same_condition(self, count: int, start: int = 0) -> Tensor | None:
+        """One condition, ``count`` times; another ``start`` is another one."""
+        one = self.conditions(1, start)
+        return None if one is None else one.expand(count, *one.shape[1:])
 
     def bare(self, seed: int = 0) -> GenerativeModel:
         """A fresh model, in eval mode; the seed decides its first weights."""
@@ -96,7 +132,7 @@ class Subject:
         """A model as training would meet it: initialised on data (or fitted), every weight shaken.
 
         Shaken (normal noise of that size), because networks that start at zero hide what they
-        read: an ignored label and a label whose weights are still zero look the same.
+        read: an ignored condition and one whose weights are still zero look the same.
         """
         model = self.bare(seed)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -112,10 +148,26 @@ class Subject:
 
 
 def subjects(model_class: type[GenerativeModel]) -> Iterator[Subject]:
-    """The class on every tiny domain that it can model, and with labels where it can be conditioned."""
+    """The class on every tiny domain that it can model; and on one domain of each kind, every kind of condition."""
     fitting = [domain for domain in TINY_DOMAINS if model_class.refuses(domain) is None]
-    for domain in fitting:
-        yield Subject(model_class, domain)
+    if not model_class.needs_condition:
+        yield from (Subject(model_class, domain) for domain in fitting)
     if issubclass(model_class, IsConditional):
         for kind in dict.fromkeys(type(domain) for domain in fitting):
-            yield Subject(model_class, next(d for d in fitting if type(d) is kind), LABELS)
+            domain = next(d for d in fitting if type(d) is kind)
+            for condition in tiny_conditions(domain):
+                if model_class.refuses_condition(domain, condition) is None:
+                    yield Subject(model_class, domain, condition)
+
+
+def few(found: list[Subject], place: int) -> list[Subject]:
+    """At most three of the subjects of a check: the first domain, another one and one with a condition. Which others
+    depends on ``place``, so that over models and checks all come up."""
+    alone = [subject for subject in found if subject.condition is None]
+    given = [subject for subject in found if subject.condition is not None]
+    chosen = alone[:1]
+    if len(alone) > 1:
+        chosen.append(alone[1 + place % (len(alone) - 1)])
+    if given:
+        chosen.append(given[place % len(given)])
+    return chosen

@@ -137,6 +137,12 @@ def _fit_or_descend(config: RunConfig, source: Source, folder: Path, team: Team,
         if found is not None:
             session.restore(checkpoints / found)
             shown.say(f"resuming at step {session.step} of {steps}")
+        parts = team.size * config.accumulate
+        if parts > 1 and session.model.reads_batch:
+            shown.say(
+                f"warning: {config.model} takes statistics of its batch, and each of the {parts} parts its own; "
+                "this is not the run that whole batches give."
+            )
         if team.leads and session.step < steps:
             here = environment(team.device, team.size, config.accumulate)
             shown.say_if(note(folder / "environment.jsonl", session.step, here))

@@ -13,7 +13,7 @@ from genus.models.diffusion.d3pm import D3PM
 from genus.prob import noise
 from genus.testing import Subject, checks, checks_for
 from genus.testing.oracles import all_states, state_index
-from genus.testing.statistics import LARGEST_Z, z_of_counts, z_of_mean
+from genus.testing.statistics import LARGEST_Z, require, z_of_counts, z_of_mean
 from genus.testing.subjects import LABELS
 
 KERNELS = ("uniform", "absorbing", "gaussian")
@@ -89,7 +89,7 @@ def check_losses(model: D3PM) -> None:
     ours = losses["L_vb"].double()
     error = math.hypot(float(ours.std()) / repeats**0.5, float(bound.std()) / len(bound) ** 0.5)
     z = float(ours.mean() - bound.mean()) / error
-    checks.require(abs(z) < LARGEST_Z, f"L_vb is not the bound: {ours.mean():.4f}, {bound.mean():.4f} ({z=:.1f}).")
+    require(abs(z) < LARGEST_Z, f"L_vb is not the bound: {ours.mean():.4f}, {bound.mean():.4f} ({z=:.1f}).")
     total = losses["L_vb"] + model.hybrid * model.process.steps * losses["cross_entropy"]
     torch.testing.assert_close(losses["loss"], total)
 
@@ -182,7 +182,7 @@ def check_edit_law(model: Known) -> None:
     alike = [int(state_index(state[None], model.domain)) for state in states if (state[..., :2] == x[0, ..., :2]).all()]
     p = model.distribution[alike] / model.distribution[alike].sum()
     z = z_of_counts(torch.bincount(edited[:, 0, 0, 2].long(), minlength=2), p)
-    checks.require(z < LARGEST_Z, f"another distribution than that given the kept entries ({z=:.1f}).")
+    require(z < LARGEST_Z, f"another distribution than that given the kept entries ({z=:.1f}).")
 
 
 class MasksTheKept(categorical.Absorbing):

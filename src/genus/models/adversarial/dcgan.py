@@ -113,6 +113,7 @@ class DCGAN(GenerativeModel, HasDecoder):
     )
     domains: ClassVar[tuple[type[Domain], ...]] = (Grid,)
     needs_ordered_levels = True
+    reads_batch = True  # batch norm
     recipes: ClassVar[dict[str, Recipe]] = {
         "quick": Recipe(learning_rate=5e-4, betas=(0.5, 0.999), batch_size=64, steps=2000, settings={"width": 32}),
         "paper": Recipe(learning_rate=2e-4, betas=(0.5, 0.999), batch_size=128, steps=50_000),
