@@ -11,6 +11,7 @@ worked out from the parts of the model, never declared by hand.
     class HasDecoder           data from latents: what a generator has
     class HasLatents           decode, and encode
     class HasPosterior         p(z), p(x|z) and q(z|x), each by itself: bounds, bits back, another prior
+    class HasItemCodes         a code of its own for each training item, by inference for other data
     class IsConditional        samples and scores given a condition
     class IsEditable           keeps a part of a datum and redraws the rest
     class FitsInClosedForm     is fitted by one pass over the data, not by gradients
@@ -55,8 +56,8 @@ class Batch(NamedTuple):
     """A batch of data in the domain's own terms.
 
     x: ``(B, *domain.shape)``. condition: ``(B, *condition.shape)`` or None.
-    index: ``(B,)`` item numbers within the split, for models that keep something per
-    item (an auto-decoder's codes).
+    index: ``(B,)`` numbers of training items, for models that keep something for each (an auto-decoder's codes);
+    None for any other data, so that a held-out item is never taken for the training item of its number.
     """
 
     x: Tensor
@@ -131,7 +132,7 @@ ROLE_OF_METHOD = {
     "log_prob": "HasLogProb", "chain_rule": "HasConditionals", "encode": "HasLatents",
     "decode": "HasDecoder", "latent_shape": "HasDecoder", "sample_latents": "HasDecoder",
     "posterior": "HasPosterior", "log_likelihood": "HasPosterior", "latent_domain": "HasPosterior",
-    "edit": "IsEditable", "fit": "FitsInClosedForm",
+    "edit": "IsEditable", "fit": "FitsInClosedForm", "infer": "HasItemCodes", "losses_given": "HasItemCodes",
 }  # fmt: skip
 
 
@@ -250,7 +251,14 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
         """What the best checkpoint is chosen by on the validation split: ``(B,)``, lower is
         better. None if nothing can rank two checkpoints (a GAN): then the last one is kept.
         """
-        return self.losses(batch, generator)["loss"]
+        return self.held_out_losses(batch, generator)["loss"]
+
+    def held_out_losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """`losses` of data that are no training items: a model with a code for each of these infers codes first."""
+        if isinstance(self, HasItemCodes):
+            batch = batch._replace(index=None)
+            return self.losses_given(batch, self.infer(batch, generator), generator)
+        return self.losses(batch, generator)
 
     def progress(self, fraction: float) -> None:
         """Told before each step how far training is, from 0 to 1 (KL warm-up, fade-in)."""
@@ -479,6 +487,20 @@ def has_standard_prior(model: object) -> bool:
     return isinstance(model, HasPosterior) and model.standard_prior
 
 
+class HasItemCodes(ABC):
+    """Promises a code of its own for each training item, learned with the weights, and codes for other data by
+    inference: an auto-decoder. The codes lie in a `genus.nn.per_item.PerItem`; `losses` looks up ``batch.index``."""
+
+    @abstractmethod
+    def losses_given(self, batch: Batch, codes: Tensor, generator: torch.Generator | None = None) -> Losses:
+        """`GenerativeModel.losses` of data with these codes ``(B, *code shape)``; ``batch.index`` is not looked at."""
+
+    @abstractmethod
+    def infer(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """Codes of data that are no training items, ``(B, *code shape)``, without gradients: what descends on
+        `losses_given` (`genus.nn.per_item.descend`). That of a datum depends on the datum, and draws for it, alone."""
+
+
 class IsConditional(ABC):  # noqa: B024  a promise about methods that exist anyway
     """Promises to use a condition: built with one, `losses`, `sample` and `log_prob` obey it.
 
@@ -524,7 +546,8 @@ class FitsInClosedForm(ABC):
 
 
 ROLES: tuple[type, ...] = (
-    HasLogProb, HasConditionals, HasDecoder, HasLatents, HasPosterior, IsConditional, IsEditable, FitsInClosedForm,
+    HasLogProb, HasConditionals, HasDecoder, HasLatents, HasPosterior, HasItemCodes, IsConditional, IsEditable,
+    FitsInClosedForm,
 )  # fmt: skip
 
 

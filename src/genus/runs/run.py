@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from genus import kinds, registry
@@ -16,6 +16,7 @@ from genus.data import Source, open_source
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.hardware import OutOfMemory, is_out_of_memory
 from genus.kinds import Domain, Grid
+from genus.nn.per_item import allocate
 from genus.prob import noise
 from genus.runs import checkpoint
 from genus.runs.allowance import Allowance, AllowanceError, for_weights, physical_memory
@@ -36,6 +37,8 @@ class Description(BaseModel):
     domain: dict[str, Any]
     condition: dict[str, Any] | None
     fingerprint: str
+    items: int = Field(default=0, ge=0)
+    """Training items; 0 in folders that do not say."""
 
 
 class Run:
@@ -130,7 +133,8 @@ class Run:
         shapes = checkpoint.shapes(self.checkpoint, stem)
         total = (self.checkpoint / f"{stem}.safetensors").stat().st_size
         try:
-            model = build(self.config, self.domain, self.condition, for_weights(len(shapes), total))
+            allowance = for_weights(len(shapes), total)
+            model = build(self.config, self.domain, self.condition, allowance, self.described.items)
         except Exception as error:  # settings and domain may be a stranger's, and constructors raise what they like
             raise CheckpointError(
                 f"{self.path / 'config.json'}: {self.config.model} with these settings does not fit the domain "
@@ -190,17 +194,22 @@ def open_data(config: RunConfig, folder: Path) -> Source:
 
 
 def build(
-    config: RunConfig, domain: Domain, condition: Domain | None, allowance: Allowance | None = None
+    config: RunConfig,
+    domain: Domain,
+    condition: Domain | None,
+    allowance: Allowance | None = None,
+    items: int = 0,
 ) -> GenerativeModel:
     """The untrained model of a configuration; its initial weights are a function of the seed.
 
-    allowance: what its constructor may take, by default the memory of this machine. Raises
-    `SettingsError` before more is allocated.
+    allowance: what its constructor may take, by default the memory of this machine. items: how many training items
+    there are, for models that keep something for each. Raises `SettingsError` before more is allocated.
     """
     try:
         with torch.random.fork_rng(), allowance or Allowance(physical_memory()):
             torch.manual_seed(noise.stream(config.seed, "initialise").initial_seed())
             model = registry.get(config.model)(domain, condition, **config.settings)
+            allocate(model, items)
     except AllowanceError as error:
         raise SettingsError(f"{config.model}: a model of these settings takes {error}; make it smaller.") from None
     if isinstance(domain, Grid) and len(domain.size) == 2:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, IsConditional
 from genus.kinds import Domain, Grid, Label, Parts, Points, Pyramid, Tokens, Vectors, Waveform
+from genus.nn.per_item import allocate
 from genus.prob import noise
 
 LABELS = Label(("first", "second", "third"))
@@ -126,7 +127,9 @@ class Subject:
         """A fresh model, in eval mode; the seed decides its first weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.model_class.tiny(self.domain, self.condition).eval()
+            model = self.model_class.tiny(self.domain, self.condition)
+            allocate(model, len(self.split))
+            return model.eval()
 
     def make(self, seed: int = 0, shake: float = 0.1) -> GenerativeModel:
         """A model as training would meet it: initialised on data (or fitted), every weight shaken.

@@ -70,7 +70,7 @@ def adopt(config: RunConfig, out: str | Path | None, weigh: Callable[[Generative
     folder = Path(out) if out is not None else default_folder(config.model, config.data, config.short_hash())
     source = open_data(config, folder)
     condition = source.condition if config.conditional else None
-    model = build(config, source.domain, condition)
+    model = build(config, source.domain, condition, items=len(source.train))
     weigh(model)
     train_split, validation = (View(split, config.conditional) for split in (source.train, source.validation))
     session = Session(config, train_split, validation, model, config.steps or config.recipe.steps)
@@ -97,6 +97,7 @@ def _claim(folder: Path, config: RunConfig, source: Source) -> None:
         "domain": source.domain.to_json(),
         "condition": source.condition.to_json() if source.condition else None,
         "fingerprint": source.fingerprint,
+        "items": len(source.train),
     }
     if config.conditional and source.condition is None:
         raise SettingsError(f"{source.name} has no labels, so nothing can be modelled given them.")
@@ -122,11 +123,11 @@ def _fit_or_descend(config: RunConfig, source: Source, folder: Path, team: Team,
     checkpoints = folder / "checkpoints"
 
     def make(steps: int) -> Session:
-        model = build(config, source.domain, condition).to(team.device)
+        model = build(config, source.domain, condition, items=len(source.train)).to(team.device)
         return Session(config, train_split, validation, model, steps, team)
 
     if issubclass(registry.get(config.model), FitsInClosedForm):
-        model = build(config, source.domain, condition)
+        model = build(config, source.domain, condition, items=len(source.train))
         with display(1, quiet=quiet) as shown:
             team.lead(lambda: _fit(model, train_split, folder, shown.say, strict))
         return

@@ -185,7 +185,7 @@ def silent(model: GenerativeModel, batch: Batch) -> dict[str, tuple[int, int]]:
     ]
     try:
         with watched:
-            model.losses(batch, noise.stream("watch"))
+            model.held_out_losses(batch, noise.stream("watch"))
     finally:
         for hook in hooks:
             hook.remove()

@@ -13,6 +13,7 @@ from genus.contract import (
     FitsInClosedForm,
     GenerativeModel,
     HasConditionals,
+    HasItemCodes,
     HasLatents,
     HasLogProb,
     HasPosterior,
@@ -29,6 +30,7 @@ from genus.testing.checks.conditions import (
     check_every_part_of_a_condition_is_read,
 )
 from genus.testing.checks.editing import check_edit
+from genus.testing.checks.item_codes import check_inference, check_item_codes
 from genus.testing.checks.latents import check_decoder_distribution, check_latents, check_posterior
 from genus.testing.checks.likelihood import (
     check_change_of_variables,
@@ -117,6 +119,8 @@ def checks_for(subject: Subject) -> Iterator[Check]:
         yield check_posterior
         if isinstance(domain, Discrete) and domain.levels**domain.num_dims <= 100:
             yield check_decoder_distribution
+    if issubclass(cls, HasItemCodes):
+        yield from (check_item_codes, check_inference)
     if issubclass(cls, IsEditable):
         yield check_edit
     if issubclass(cls, HasConditionals):

@@ -6,13 +6,13 @@ A new check comes with a mutant here, in the file of its role.
 """
 
 from genus.contract import GenerativeModel
-from genus.testing.mutants import chain_rule, conditions, editing, latents, likelihood, model, training
+from genus.testing.mutants import chain_rule, conditions, editing, item_codes, latents, likelihood, model, training
 from genus.testing.mutants._mutant import Mutant
-from genus.testing.mutants._toys import BINARY, Affine, Bins, Blend, Chain, Counted, FadesIn, Guided, Switch
+from genus.testing.mutants._toys import BINARY, Affine, Bins, Blend, Chain, Counted, FadesIn, Guided, Placed, Switch
 
 __all__ = ["BINARY", "HEALTHY", "MUTANTS", "Affine", "Chain", "Mutant"]
 
-HEALTHY: tuple[type[GenerativeModel], ...] = (Chain, FadesIn, Guided, Affine, Switch, Bins, Counted, Blend)
+HEALTHY: tuple[type[GenerativeModel], ...] = (Chain, FadesIn, Guided, Affine, Switch, Bins, Counted, Blend, Placed)
 
 MUTANTS: tuple[Mutant, ...] = (
     *model.MUTANTS,
@@ -21,5 +21,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *likelihood.MUTANTS,
     *latents.MUTANTS,
     *editing.MUTANTS,
+    *item_codes.MUTANTS,
     *chain_rule.MUTANTS,
 )

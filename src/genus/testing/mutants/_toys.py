@@ -12,6 +12,7 @@ from genus.contract import (
     FitsInClosedForm,
     GenerativeModel,
     HasConditionals,
+    HasItemCodes,
     HasLatents,
     HasLogProb,
     HasPosterior,
@@ -25,6 +26,7 @@ from genus.contract import (
     check_condition,
 )
 from genus.kinds import Domain, Grid, Label, Points, Tokens, Vectors, Waveform
+from genus.nn.per_item import PerItem, descend
 from genus.prob import discretized_logistic, gaussian, noise
 from genus.prob.posterior import DiagonalNormal
 from genus.recipe import Recipe
@@ -407,3 +409,44 @@ class Blend(Toy, HasPosterior):
     def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """The more likely level."""
         return (self.decoder(z) > 0).view(len(z), *self.domain.shape).to(self.domain.dtype)
+
+
+class Placed(Toy, HasItemCodes):
+    """An auto-decoder: data are linear in a code of two numbers, one code a training item."""
+
+    domains = (Vectors,)
+    weight_of_codes = 0.1
+    scale: Tensor
+
+    def __init__(self, domain: Vectors, condition: Label | None = None):
+        super().__init__(domain, condition)
+        self.codes = PerItem(2, std=0.1)
+        self.decoder = nn.Linear(2, domain.features)
+        self.register_buffer("mean", torch.zeros(domain.features))
+        self.register_buffer("scale", torch.ones(domain.features))
+
+    def initialise(self, split: Split) -> None:
+        """The units of the data."""
+        x = next(batches(split, 1000)).x
+        self.mean.copy_(x.mean(0))
+        self.scale.copy_(x.std(0))
+
+    def losses_given(self, batch: Batch, codes: Tensor, generator: torch.Generator | None = None) -> Losses:
+        """Squared error and size of the codes."""
+        error = (self.decoder(codes) - (batch.x - self.mean) / self.scale).square().sum(1)
+        return {"loss": error + self.weight_of_codes * codes.square().sum(1)}
+
+    def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Of training items."""
+        return self.losses_given(batch, self.codes(batch.index), generator)
+
+    def infer(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """By descent from zero."""
+        start = self.mean.new_zeros(len(batch.x), 2)
+        return descend(lambda codes: self.losses_given(batch, codes)["loss"], start, steps=30, rate=0.1)
+
+    def _sample(self, count: int, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Codes as wide as those of the training items."""
+        std, mean = torch.std_mean(self.codes.rows, 0)
+        codes = mean + std * noise.normal((count, 2), generator, self.device)
+        return self.mean + self.scale * self.decoder(codes)
