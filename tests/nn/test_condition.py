@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from genus.kinds import Domain, Grid, Label, Parts, Points, Pyramid, Tokens, Vectors, Waveform
-from genus.nn.condition import ConditionEncoder
-from genus.testing.subjects import toy_data
+from genus.nn.condition import NOTHING, ConditionBias, Conditioned, ConditionEncoder
+from genus.testing.subjects import LABELS, toy_data
 
 KINDS: list[Domain] = [
     Label(("a", "b", "c")), Vectors(3), Tokens(5, 7), Waveform(40, 8000), Grid(3, (8, 6), 256),
@@ -42,10 +42,48 @@ def test_a_condition_of_any_kind_is_read_and_may_be_dropped(domain: Domain) -> N
 
 
 def test_a_label_alone_may_stay_as_it_is() -> None:
-    encoder = ConditionEncoder(Label(("a", "b", "c")))
+    encoder = ConditionEncoder(LABELS)
     assert torch.equal(encoder(torch.tensor([2, 0])).vector, torch.tensor([[0.0, 0, 1], [1, 0, 0]]))
     assert not list(encoder.parameters()) and not encoder.state_dict()
     assert not encoder.nothing(2).vector.any()
+
+
+def test_parts_may_have_any_name() -> None:
+    domain = Parts((("type", Label(("a", "b"))), ("half", Vectors(2))))
+    assert ConditionEncoder(domain)(domain.join({"type": torch.tensor([1]), "half": torch.ones(1, 2)})).vector.any()
+
+
+@pytest.mark.parametrize("domain", KINDS, ids=str)
+def test_every_weight_of_a_model_that_drops_nothing_learns(domain: Domain) -> None:
+    torch.manual_seed(0)
+    model, x = Conditioned(), data(domain)
+    model.bias = ConditionBias(model.condition_on(domain, (8, 6)), 5)
+    model.fit_condition(x)
+    read = model.read_condition(x)
+    assert model.read_condition(read) is read and model.read_condition(None) is None
+    model.bias(torch.zeros(6, 5, 4, 3), read).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_a_bias_is_a_table_of_labels_and_sees_maps_in_their_place() -> None:
+    torch.manual_seed(0)
+    encoder = ConditionEncoder(LABELS)
+    bias, labels = ConditionBias(encoder.context, 4), torch.tensor([2, 0])
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(3, 4)
+    assert torch.equal(bias.weight, table.weight)
+    assert torch.equal(bias(torch.zeros(2, 4), encoder(labels)), table(labels))
+    assert torch.equal(bias.double().vector(encoder.double()(labels)), table.double()(labels))
+    h = torch.ones(2, 4)
+    assert ConditionBias(NOTHING, 4)(h, None) is h
+    encoder = ConditionEncoder(Grid(1, (8, 6), 2), size=(8, 6))
+    bias, x = ConditionBias(encoder.context, 4), torch.zeros(2, 1, 8, 6, dtype=torch.uint8)
+    x[1, :, 4:] = 1  # the lower half
+    read = encoder(x)
+    read = read._replace(vector=torch.zeros_like(read.vector))
+    upper, lower = bias(torch.zeros(2, 4, 8, 6), read).split([3, 5], 2)  # convolutions of three look one row ahead
+    assert torch.allclose(upper[0], upper[1]) and not torch.allclose(lower[0], lower[1])
+    assert bias(torch.zeros(2, 4, 4, 3), read).shape == (2, 4, 4, 3)  # of another size
 
 
 def test_numbers_of_any_scale_are_read_alike() -> None:

@@ -22,6 +22,17 @@ CODES = 16  # numbers of the learned vector of a code without order
 CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
+class Context(NamedTuple):
+    """How much there is to read of a condition: numbers of the vector, which may be one-hot, and planes of the maps."""
+
+    features: int = 0
+    planes: int = 0
+    one_hot: bool = False
+
+
+NOTHING = Context()  # without a condition
+
+
 class Encoded(NamedTuple):
     """vector: ``(B, features)``. maps: ``(B, planes, *size)``, or None where the condition has no places."""
 
@@ -33,12 +44,17 @@ class Encoded(NamedTuple):
         return Encoded(*(None if p is None else p.repeat(times, *[1] * (p.ndim - 1)) for p in self))  # type: ignore[arg-type]
 
 
+Given = Tensor | Encoded | None
+"""A condition, as data have it or as it was read; or none."""
+
+
 class ConditionEncoder(nn.Module):
     """A condition ``(B, *condition.shape)`` -> `Encoded`. Every datum may be told to read none: ``dropped``.
 
     condition: what is read; labels, vectors, tokens, sound, grids of one to three axes, clouds, or `Parts` of them.
     features: of the vector. None: as many as the kind suggests, and a label as it is (one-hot, nothing learned).
     size, planes: of the maps that grids give, which are resized to that size; without a size there are none.
+    drops: whether data are told nothing now and then, so that there is a vector of nothing to learn.
 
     Raises a ValueError for other kinds of condition.
     """
@@ -46,10 +62,17 @@ class ConditionEncoder(nn.Module):
     null: Tensor
 
     def __init__(
-        self, condition: Domain, features: int | None = None, size: tuple[int, ...] | None = None, planes: int = 16
+        self,
+        condition: Domain,
+        features: int | None = None,
+        size: tuple[int, ...] | None = None,
+        planes: int = 16,
+        drops: bool = True,
     ):
         super().__init__()
-        parts = condition.parts if isinstance(condition, Parts) else (("condition", condition),)
+        parts = [("condition", condition)]
+        if isinstance(condition, Parts):  # a module cannot be called "type" or "half", a part can
+            parts = [(f"of_{name}", part) for name, part in condition.parts]
         labels = isinstance(condition, Label)
         self.domain = condition
         self.features = features or (condition.count if isinstance(condition, Label) else WIDTH)
@@ -74,7 +97,7 @@ class ConditionEncoder(nn.Module):
                     f"expected a condition of the kinds {', '.join(c.plural for c in CONDITIONS)}; got {part}."
                 )
             self.readers[name] = reader
-        if isinstance(reader, OneHot):
+        if isinstance(reader, OneHot) or not drops:
             self.register_buffer("null", torch.zeros(self.features), persistent=False)
         else:
             self.null = nn.Parameter(torch.zeros(self.features))
@@ -88,9 +111,17 @@ class ConditionEncoder(nn.Module):
             assert isinstance(reader, Places) and size is not None
             self.mappers[name] = CONVOLUTIONS[len(size)](reader.channels, planes, 3, padding=1)
 
+    @property
+    def context(self) -> Context:
+        """What it gives."""
+        one_hot = any(isinstance(reader, OneHot) for reader in self.readers.values())
+        return Context(self.features, self.planes, one_hot)
+
     def parts(self, condition: Tensor) -> dict[str, Tensor]:
-        """The condition's parts by name; of a single one, itself."""
-        return self.domain.split(condition) if isinstance(self.domain, Parts) else {"condition": condition}
+        """The condition's parts by the names of their readers; of a single one, itself."""
+        if isinstance(self.domain, Parts):
+            return {f"of_{name}": part for name, part in self.domain.split(condition).items()}
+        return {"condition": condition}
 
     @torch.no_grad()
     def fit(self, condition: Tensor) -> None:
@@ -122,16 +153,70 @@ class ConditionEncoder(nn.Module):
         return Encoded(self.null.expand(count, -1), maps)
 
 
+class ConditionBias(nn.Module):
+    """What a condition adds to ``features`` of a network: a matrix times its vector, another times its maps.
+
+    Of a label it is the row of a table, so models that call it ``label`` load what was saved by an embedding.
+    """
+
+    weight: nn.Parameter | None
+    maps: nn.Parameter | None
+
+    def __init__(self, context: Context, features: int):
+        super().__init__()
+        for name, inputs, one_hot in (("weight", context.features, context.one_hot), ("maps", context.planes, False)):
+            first = torch.empty(inputs, features).normal_(std=1.0 if one_hot else max(inputs, 1) ** -0.5)
+            self.register_parameter(name, nn.Parameter(first) if inputs else None)
+
+    def vector(self, read: Encoded) -> Tensor:
+        """What the vector adds everywhere, ``(B, features)``."""
+        assert self.weight is not None
+        return read.vector @ self.weight
+
+    def forward(self, h: Tensor, read: Encoded | None) -> Tensor:
+        """``(B, features, *size)`` -> the same shape; ``h`` itself where there is no condition."""
+        if read is None or self.weight is None:
+            return h
+        h = h + self.vector(read)[(..., *[None] * (h.ndim - 2))]
+        if self.maps is None or read.maps is None:
+            return h
+        return h + (resized(read.maps, tuple(h.shape[2:]), True).movedim(1, -1) @ self.maps).movedim(-1, 1)
+
+
+class Conditioned(nn.Module):
+    """What a model inherits that reads a condition of any kind, if it is built for one."""
+
+    condition_encoder: ConditionEncoder | None
+
+    def condition_on(self, condition: Domain | None, size: tuple[int, ...] | None = None) -> Context:
+        """Make the encoder; what it gives."""
+        self.condition_encoder = None if condition is None else ConditionEncoder(condition, size=size, drops=False)
+        return NOTHING if self.condition_encoder is None else self.condition_encoder.context
+
+    def fit_condition(self, condition: Tensor | None) -> None:
+        """Take the scales of some training conditions."""
+        if self.condition_encoder is not None and condition is not None:
+            self.condition_encoder.fit(condition)
+
+    def read_condition(self, condition: Given) -> Encoded | None:
+        """Read it, once for a batch or a walk: what has been read already stays as it is."""
+        if self.condition_encoder is None or condition is None or isinstance(condition, Encoded):
+            return condition if isinstance(condition, Encoded) else None
+        return self.condition_encoder(condition)
+
+
 class OneHot(nn.Module):
-    """Labels ``(B,)`` -> ``(B, count)`` of zeros and one one."""
+    """Labels ``(B,)`` -> ``(B, count)`` of zeros and one one, in the precision that the model has."""
+
+    rows: Tensor
 
     def __init__(self, count: int):
         super().__init__()
-        self.count = count
+        self.register_buffer("rows", torch.eye(count), persistent=False)
 
     def forward(self, label: Tensor) -> Tensor:
-        """In the default dtype of torch."""
-        return F.one_hot(label.long(), self.count).to(torch.get_default_dtype())
+        """A row of the identity each."""
+        return self.rows[label.long()]
 
 
 class Numbers(nn.Module):
