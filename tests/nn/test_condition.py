@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genus.kinds import Domain, Grid, Label, Parts, Points, Pyramid, Tokens, Vectors, Waveform
-from genus.nn.condition import NOTHING, ConditionBias, Conditioned, ConditionEncoder
+from genus.nn.condition import NOTHING, ConditionBias, Conditioned, ConditionEncoder, resized
 from genus.testing.subjects import LABELS, toy_data
 
 KINDS: list[Domain] = [
@@ -98,6 +98,29 @@ def test_numbers_of_any_scale_are_read_alike() -> None:
 def test_the_order_of_points_carries_no_meaning() -> None:
     encoder, x = ConditionEncoder(Points(9, 3), 8), data(Points(9, 3))
     assert torch.allclose(encoder(x).vector, encoder(x.flip(1)).vector, atol=1e-6)
+
+
+@pytest.mark.parametrize("domain", [d for d in KINDS if not isinstance(d, Parts)], ids=str)
+def test_first_weights_let_what_differs_between_conditions_through(domain: Domain) -> None:
+    torch.manual_seed(0)
+    encoder, x = ConditionEncoder(domain, 64), data(domain, 60)
+    encoder.fit(x)
+    assert float(encoder(x).vector.detach().std(0).mean()) > 0.01  # with PyTorch's first weights a picture has 0.002
+
+
+def test_the_place_in_a_picture_matters() -> None:
+    torch.manual_seed(0)
+    x = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
+    x[0, :, 16:24, 16:24] = x[1, :, 40:48, 40:48] = 255
+    left, right = ConditionEncoder(Grid(1, (64, 64)), 64)(x).vector
+    assert float((left - right).detach().abs().mean()) > 0.01
+
+
+def test_a_thin_line_survives_a_smaller_size() -> None:
+    outline = torch.zeros(1, 1, 32, 32)
+    outline[..., 13] = 1
+    for smooth in (True, False):
+        assert float(resized(outline, (8, 8), smooth).mean()) == pytest.approx(float(outline.mean()))
 
 
 def test_other_kinds_are_refused_by_name() -> None:

@@ -18,6 +18,7 @@ CONDITIONS: tuple[type[Domain], ...] = (Label, Vectors, Tokens, Waveform, Grid, 
 """The kinds of condition that `ConditionEncoder` reads; and `Parts` of them."""
 
 WIDTH = 64  # of a vector whose width nobody asks for
+HALVES = 2  # of each axis, where means are taken
 CODES = 16  # numbers of the learned vector of a code without order
 CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -245,7 +246,7 @@ class Numbers(nn.Module):
 class Words(nn.Module):
     """Symbols ``(B, length)`` -> ``(B, features)``: two layers of a transformer, then the mean over places.
 
-    Vaswani et al. (2017), section 3, https://arxiv.org/abs/1706.03762, with the norm before each part.
+    Vaswani et al. (2017), section 3, https://arxiv.org/abs/1706.03762, with a norm before each part and at the end.
     """
 
     def __init__(self, length: int, symbols: int, features: int, heads: int = 4):
@@ -254,7 +255,7 @@ class Words(nn.Module):
         self.symbols = nn.Embedding(symbols, width)
         self.places = nn.Parameter(nn.init.normal_(torch.empty(length, width), std=0.02))
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, norm_first=True, batch_first=True)
-        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.layers = nn.TransformerEncoder(layer, 2, nn.LayerNorm(width), enable_nested_tensor=False)
         self.last = nn.Linear(width, features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -263,7 +264,8 @@ class Words(nn.Module):
 
 
 class Places(nn.Module):
-    """Integers on a grid ``(B, channels, *size)``, or ``(B, length)`` -> ``(B, features)``: strided convolutions, mean.
+    """Integers on a grid ``(B, channels, *size)``, or ``(B, length)`` -> ``(B, features)``: strided convolutions, then
+    the mean of each half, quarter or eighth.
 
     Levels in order are scaled to [-1, 1]; others have a learned vector each.
     """
@@ -276,8 +278,8 @@ class Places(nn.Module):
         widths = (self.channels, 32, 64, 64)
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
-            layers += [CONVOLUTIONS[axes](before, after, 3, stride=2, padding=1), nn.SiLU()]
-        self.layers, self.last = nn.Sequential(*layers), nn.Linear(64, features)
+            layers += [he_normal(CONVOLUTIONS[axes](before, after, 3, stride=2, padding=1)), nn.SiLU()]
+        self.layers, self.last = nn.Sequential(*layers), nn.Linear(64 * HALVES**axes, features)
 
     def planes(self, x: Tensor) -> Tensor:
         """What convolutions read: ``(B, channels, *size)``."""
@@ -288,7 +290,8 @@ class Places(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, channels, *size)`` -> ``(B, features)``."""
         x = x.unsqueeze(1) if x.ndim == 2 else x
-        return self.last(self.layers(self.planes(x)).flatten(2).mean(2))
+        h = self.layers(self.planes(x))
+        return self.last(F.interpolate(h, (HALVES,) * (h.ndim - 2), mode="area").flatten(1))
 
 
 class Cloud(nn.Module):
@@ -304,7 +307,7 @@ class Cloud(nn.Module):
         super().__init__()
         self.register_buffer("centre", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(()))
-        self.points = nn.Sequential(nn.Linear(dim, 64), nn.SiLU(), nn.Linear(64, 128))
+        self.points = nn.Sequential(he_normal(nn.Linear(dim, 64)), nn.SiLU(), he_normal(nn.Linear(64, 128)))
         self.last = nn.Sequential(nn.SiLU(), nn.Linear(128, features))
 
     def fit(self, x: Tensor) -> None:
@@ -318,10 +321,20 @@ class Cloud(nn.Module):
         return self.last(self.points((x.to(self.centre) - self.centre) / self.scale).amax(1))
 
 
+def he_normal(layer: nn.Module) -> nn.Module:
+    """The layer with He's first weights and no bias: PyTorch's own let what differs between conditions fade."""
+    nn.init.kaiming_normal_(layer.weight)  # type: ignore[arg-type]
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
 def resized(planes: Tensor, size: tuple[int, ...], smooth: bool) -> Tensor:
-    """Planes ``(B, C, *any)`` at another size: interpolated, or the nearest where there is nothing in between."""
+    """Planes ``(B, C, *any)`` at another size: means where it shrinks, so that no thin line is lost; else
+    interpolated, or the nearest where there is nothing in between."""
     if tuple(planes.shape[2:]) == tuple(size):
         return planes
+    if all(n <= m for n, m in zip(size, planes.shape[2:], strict=True)):
+        return F.interpolate(planes, size, mode="area")
     if not smooth:
         return F.interpolate(planes, size, mode="nearest-exact")
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
