@@ -19,7 +19,7 @@ MODELS = MATHEMATICS | CORE
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "recipe": set(),
-    "kinds": {"errors"},
+    "kinds": {"errors", "prob", "geometry"},
     "settings": {"errors"},
     "registry": {"errors", "contract"},
     "contract": {"errors", "kinds", "recipe", "prob"},

@@ -1,7 +1,7 @@
 """The kinds of datum, one file each; the table of kinds is the listing of this folder.
 
-A file ``kinds/<kind>.py`` holds the `Domain` of that kind: what one datum is. Nothing outside the listing can be
-named, so a description found in a file never imports anything else.
+A file ``kinds/<kind>.py`` holds the `Domain` of that kind: what one datum is, and all that sets the kind apart.
+Nothing outside the listing can be named, so a description found in a file never imports anything else.
 """
 
 import inspect
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from genus.errors import brief
-from genus.kinds._domain import Domain
-from genus.kinds.grid import Grid
-from genus.kinds.label import Label, classes_of
+from genus.kinds._domain import Discrete, Domain
+from genus.kinds.grid import Grid, picture_of
+from genus.kinds.label import Label, classes_of, names_of
 from genus.kinds.parts import Parts
 from genus.kinds.points import Points
 from genus.kinds.pyramid import Pyramid
@@ -23,10 +23,7 @@ from genus.kinds.vectors import Vectors
 from genus.kinds.waveform import Waveform
 
 __all__ = ["Discrete", "Domain", "Grid", "Label", "Parts", "Points", "Pyramid", "Tokens", "Vectors", "Waveform",
-           "classes_of", "from_json", "table"]  # fmt: skip
-
-Discrete = Grid | Tokens | Waveform | Pyramid
-"""The domains of integers."""
+           "classes_of", "from_json", "names_of", "picture_of", "table"]  # fmt: skip
 
 MAX_AXES, MAX_ENTRIES, MAX_LEVELS, MAX_PARTS = 8, 2**26, 2**24, 64  # of a domain that is read from a file
 

@@ -7,15 +7,22 @@ take and give data in the domain's own terms ("raw in, raw out"): integers
 coordinates for points.
 
 A *condition* (what a datum may come with) is described just as a domain is.
+
+The domain of a kind is also where everything else that sets the kind apart is said: how its data are drawn,
+written, compared and scored. The rest of genus asks the domain, and does not know which kinds there are.
 """
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
+
+from genus.prob import noise
+
+Reading = Literal["label", "numbers", "symbols", "planes", "points"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class Domain(ABC):
     kind: ClassVar[str]
     plural: ClassVar[str]  # what many are called in a sentence
     dtype: ClassVar[torch.dtype]
+    read_as: ClassVar[Reading] = "numbers"  # how a network reads it as a condition (`genus.nn.condition`)
+    on_grid: ClassVar[bool] = False  # whether entries have places, ``(channels, *size)``, and are shown as pixels
 
     @property
     @abstractmethod
@@ -46,6 +55,60 @@ class Domain(ABC):
         """Number of scalar entries of one datum: the D of bits/dim."""
         return math.prod(self.shape)
 
+    @property
+    def states(self) -> float:
+        """How many different data there are; infinity for continuous ones."""
+        return math.inf if self.levels is None else self.levels**self.num_dims
+
+    @property
+    def ordered(self) -> bool:
+        """Whether neighbouring levels are alike, as grey values are."""
+        return True
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether a datum is a picture: height and width."""
+        return False
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether a datum is a clip: pictures over time."""
+        return False
+
+    @property
+    def sort(self) -> str:
+        """The kind in a word, finer where models have other recipes for a sort of it (``codes``)."""
+        return self.kind
+
+    @property
+    def members(self) -> "tuple[tuple[str, Domain], ...]":
+        """The names and domains of what a datum is made of: of most kinds, itself."""
+        return (("all", self),)
+
+    def split(self, x: Tensor) -> dict[str, Tensor]:
+        """Data ``(B, *shape)`` in the pieces that can be looked at by themselves, by name; of most kinds one."""
+        return {"all": x}
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, ...]:
+        """Small examples, on which models are checked: among them, of integers, some of at most 100 `states`."""
+        return ()
+
+    def toy(self, label: Tensor, name: str = "toy") -> Tensor:
+        """A datum for each class ``(B,)``, ``(B, *shape)``, with structure to learn: one pattern a class, in odd units.
+
+        A function of the domain, the labels and ``name``.
+        """
+        unit = 3.0 / (1 + torch.arange(self.num_dims)).view(self.shape)
+        return 5 + unit * (self._wide(label) + 0.3 * noise.normal((len(label), *self.shape), self._toys(name)))
+
+    def _wide(self, label: Tensor) -> Tensor:
+        """Labels ``(B,)`` as ``(B, 1, ..)``, to go with data."""
+        return label.view(-1, *[1] * len(self.shape))
+
+    def _toys(self, name: str) -> torch.Generator:
+        return noise.stream(name, str(self))
+
     def check(self, x: Tensor, name: str = "x") -> None:
         """Raise a ValueError unless ``x`` is a batch ``(B, *shape)`` of this domain."""
         if tuple(x.shape[1:]) != self.shape:
@@ -65,3 +128,22 @@ class Domain(ABC):
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description; `from_json` reads it back."""
         return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Discrete(Domain):
+    """A domain of integers ``0 .. levels-1``, stored as uint8 where they fit and int64 otherwise."""
+
+    @property
+    @abstractmethod
+    def levels(self) -> int: ...
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return torch.uint8 if self.levels <= 256 else torch.int64
+
+    def toy(self, label: Tensor, name: str = "toy") -> Tensor:
+        wide, generator, shape = self._wide(label), self._toys(name), (len(label), *self.shape)
+        pattern = (torch.arange(self.num_dims).view(self.shape) * (wide + 1) + wide) % self.levels
+        anything = noise.integers(self.levels, shape, generator)
+        return torch.where(noise.uniform(shape, generator) < 0.7, pattern, anything).to(self.dtype)

@@ -1,11 +1,9 @@
 """Integers on a regular grid: pictures, voxels, clips, codes."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-import torch
-
-from genus.kinds._domain import Domain
+from genus.kinds._domain import Discrete, Domain, Reading
 
 
 def usual_axes(count: int) -> str:
@@ -14,7 +12,7 @@ def usual_axes(count: int) -> str:
 
 
 @dataclass(frozen=True)
-class Grid(Domain):
+class Grid(Discrete):
     """Integer values on a regular grid: pictures (2-D), voxels or clips (3-D).
 
     A datum has shape ``(channels, *size)`` and entries ``0 .. levels-1``, stored as
@@ -27,6 +25,8 @@ class Grid(Domain):
 
     kind: ClassVar[str] = "grid"
     plural: ClassVar[str] = "pictures and grids"
+    read_as: ClassVar[Reading] = "planes"
+    on_grid: ClassVar[bool] = True
 
     channels: int
     size: tuple[int, ...]
@@ -43,9 +43,16 @@ class Grid(Domain):
         if self.channels < 1 or not self.size or min(self.size) < 1 or self.levels < 2:
             raise ValueError(f"a grid needs channels >= 1, sizes >= 1 and levels >= 2; got {self!r}.")
 
-    @property
-    def dtype(self) -> torch.dtype:  # type: ignore[override]
-        return torch.uint8 if self.levels <= 256 else torch.int64
+    @classmethod
+    def tiny(cls) -> tuple[Self, ...]:
+        return (
+            cls(1, (2, 2), 2),  # 16 states: small enough for sums over all of them
+            cls(1, (1, 2), 5),  # 25 states
+            cls(1, (8, 8), 256),
+            cls(3, (5, 7), 4),  # channels and odd sizes
+            cls(1, (4, 4, 4), 2),  # voxels
+            cls(1, (3, 4, 4), 5, axes="tyx"),  # a clip
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,15 +68,23 @@ class Grid(Domain):
 
     @property
     def is_picture(self) -> bool:
-        """Whether a datum is a picture: height and width."""
         return self.axes == "yx"
 
     @property
     def is_clip(self) -> bool:
-        """Whether a datum is a clip: pictures over time."""
         return self.axes == "tyx"
+
+    @property
+    def sort(self) -> str:
+        return self.kind if self.ordered else "codes"
 
     def __str__(self) -> str:
         kind = "levels" if self.ordered else "codes"
         name = "clip" if self.is_clip else "grid"
         return f"{name} {self.channels}x{'x'.join(map(str, self.size))}, {self.levels} {kind}"
+
+
+def picture_of(domain: Domain, *channels: int) -> Grid | None:
+    """The grid of a domain of pictures (of so many channels, if any are given); None for all others."""
+    is_one = isinstance(domain, Grid) and domain.is_picture and (not channels or domain.channels in channels)
+    return domain if is_one else None  # type: ignore[return-value]

@@ -1,11 +1,12 @@
 """Class labels."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
+from torch import Tensor
 
-from genus.kinds._domain import Domain
+from genus.kinds._domain import Domain, Reading
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Label(Domain):
     kind: ClassVar[str] = "label"
     plural: ClassVar[str] = "labels"
     dtype: ClassVar[torch.dtype] = torch.int64
+    read_as: ClassVar[Reading] = "label"
 
     names: tuple[str, ...]
 
@@ -36,6 +38,13 @@ class Label(Domain):
     def levels(self) -> int:
         return len(self.names)
 
+    @classmethod
+    def tiny(cls) -> tuple[Self, ...]:
+        return (cls(("first", "second", "third")),)
+
+    def toy(self, label: Tensor, name: str = "toy") -> Tensor:
+        return label % self.levels
+
     def __str__(self) -> str:
         shown = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
         return f"{len(self.names)} labels ({shown})"
@@ -44,3 +53,8 @@ class Label(Domain):
 def classes_of(condition: Domain | None) -> int:
     """The number of classes of a label; 0 for any other condition, or none."""
     return condition.count if isinstance(condition, Label) else 0
+
+
+def names_of(condition: Domain | None) -> tuple[str, ...]:
+    """The names of the classes of a label; none for any other condition."""
+    return condition.names if isinstance(condition, Label) else ()

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from genus.kinds._domain import Domain
+from genus.kinds.label import Label
+from genus.kinds.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,17 @@ class Parts(Domain):
     @property
     def levels(self) -> None:
         return None
+
+    @property
+    def members(self) -> tuple[tuple[str, Domain], ...]:
+        return self.parts
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, ...]:
+        return (cls((("style", Vectors(2)), ("class_", Label(("first", "second"))))),)
+
+    def toy(self, label: Tensor, name: str = "toy") -> Tensor:
+        return self.join({key: domain.toy(label, f"{name} {key}") for key, domain in self.parts})
 
     def split(self, x: Tensor) -> dict[str, Tensor]:
         """Data ``(B, num_dims)`` as their parts by name, each ``(B, *shape)`` in its own dtype."""

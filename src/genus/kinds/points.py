@@ -1,11 +1,13 @@
 """Clouds of points in no order."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
+from torch import Tensor
 
-from genus.kinds._domain import Domain
+from genus.kinds._domain import Domain, Reading
+from genus.prob import noise
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Points(Domain):
     kind: ClassVar[str] = "points"
     plural: ClassVar[str] = "point clouds"
     dtype: ClassVar[torch.dtype] = torch.float32
+    read_as: ClassVar[Reading] = "points"
 
     count: int
     dim: int = 3
@@ -30,6 +33,14 @@ class Points(Domain):
     @property
     def levels(self) -> None:
         return None
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, ...]:
+        return (cls(16, 3),)
+
+    def toy(self, label: Tensor, name: str = "toy") -> Tensor:
+        normal = noise.normal((len(label), self.count, self.dim), self._toys(name))
+        return 2 + (1 + 0.5 * self._wide(label)) * torch.nn.functional.normalize(normal, dim=-1)
 
     def __str__(self) -> str:
         return f"{self.count} points in {self.dim}-D"

@@ -3,16 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from genus.kinds._domain import Domain
+from genus.kinds._domain import Discrete
 
 
 @dataclass(frozen=True)
-class Pyramid(Domain):
+class Pyramid(Discrete):
     """Codes on grids of ``scales`` resolutions, each half as fine as the next; the finest has ``size``.
 
     A datum ``(num_dims,)`` is the grids one after the other, the coarsest first. Codes have no order.
@@ -36,10 +36,6 @@ class Pyramid(Domain):
         return tuple(tuple(-(-s // 2**k) for s in self.size) for k in reversed(range(self.scales)))
 
     @property
-    def dtype(self) -> torch.dtype:  # type: ignore[override]
-        return torch.uint8 if self.levels <= 256 else torch.int64
-
-    @property
     def shape(self) -> tuple[int, ...]:
         return (sum(map(math.prod, self.sizes)),)
 
@@ -51,6 +47,17 @@ class Pyramid(Domain):
     def join(self, grids: Sequence[Tensor]) -> Tensor:
         """The inverse of `grids`."""
         return torch.cat([grid.flatten(1) for grid in grids], 1)
+
+    @property
+    def ordered(self) -> bool:
+        return False
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, ...]:
+        return (cls((2, 2), 2, 2),)  # 32 states
+
+    def split(self, x: Tensor) -> dict[str, Tensor]:
+        return {"x".join(map(str, grid.shape[1:])): grid for grid in self.grids(x)}
 
     def __str__(self) -> str:
         return f"codes on grids {', '.join('x'.join(map(str, size)) for size in self.sizes)}, {self.levels} codes"

@@ -1,15 +1,13 @@
 """Sequences of symbols: texts, codes, days of weather."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
-import torch
-
-from genus.kinds._domain import Domain
+from genus.kinds._domain import Discrete, Reading
 
 
 @dataclass(frozen=True)
-class Tokens(Domain):
+class Tokens(Discrete):
     """Sequences of ``length`` symbols ``0 .. levels-1``: characters of a text, codes, days of weather.
 
     names: what the symbols stand for, one each, or none.
@@ -17,6 +15,7 @@ class Tokens(Domain):
 
     kind: ClassVar[str] = "tokens"
     plural: ClassVar[str] = "tokens"
+    read_as: ClassVar[Reading] = "symbols"
 
     length: int
     levels: int = field(default=2)  # a field may implement a property
@@ -28,12 +27,16 @@ class Tokens(Domain):
             raise ValueError(f"tokens need length >= 1, levels >= 2 and as many names, or none; got {self!r}.")
 
     @property
-    def dtype(self) -> torch.dtype:  # type: ignore[override]
-        return torch.uint8 if self.levels <= 256 else torch.int64
-
-    @property
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
+
+    @property
+    def ordered(self) -> bool:
+        return False
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, ...]:
+        return cls(4, 3), cls(12, 300)  # 81 states; more symbols than a byte holds
 
     def __str__(self) -> str:
         return f"sequences of {self.length} tokens, {self.levels} symbols"

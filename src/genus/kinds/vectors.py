@@ -1,7 +1,7 @@
 """Rows of numbers in the units of a table."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 
@@ -31,6 +31,10 @@ class Vectors(Domain):
     @property
     def levels(self) -> None:
         return None
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, ...]:
+        return (cls(2),)
 
     def __str__(self) -> str:
         return f"vectors of {self.features} features"

@@ -2,16 +2,16 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from genus.kinds._domain import Domain
+from genus.kinds._domain import Discrete, Reading
 
 
 @dataclass(frozen=True)
-class Waveform(Domain):
+class Waveform(Discrete):
     """Sound: ``length`` samples, ``rate`` of them a second, as codes ``0 .. levels-1`` of a mu-law
     compander (ITU-T G.711's curve; fine steps for quiet samples, coarse ones for loud).
 
@@ -20,6 +20,7 @@ class Waveform(Domain):
 
     kind: ClassVar[str] = "waveform"
     plural: ClassVar[str] = "sound"
+    read_as: ClassVar[Reading] = "planes"
 
     length: int
     rate: int
@@ -28,10 +29,6 @@ class Waveform(Domain):
     def __post_init__(self) -> None:
         if self.length < 1 or self.rate < 1 or self.levels < 2:
             raise ValueError(f"a waveform needs length >= 1, rate >= 1 and levels >= 2; got {self!r}.")
-
-    @property
-    def dtype(self) -> torch.dtype:  # type: ignore[override]
-        return torch.uint8 if self.levels <= 256 else torch.int64
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,6 +47,10 @@ class Waveform(Domain):
         mu = self.levels - 1
         curve = 2 * codes.double() / mu - 1
         return (curve.sign() * torch.expm1(curve.abs() * math.log1p(mu)) / mu).float()
+
+    @classmethod
+    def tiny(cls) -> tuple[Self, ...]:
+        return cls(2, 8000, 6), cls(40, 8000)  # the first has 36 states
 
     def __str__(self) -> str:
         return f"sound, {self.length} samples at {self.rate} Hz, {self.levels} levels"

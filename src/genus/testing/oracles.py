@@ -8,23 +8,22 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from genus.kinds import Discrete
+from genus.kinds import Domain
 from genus.prob import noise
 from genus.testing.statistics import require
 
 
-def all_states(domain: Discrete, largest: int = 4096) -> Tensor:
+def all_states(domain: Domain, largest: int = 4096) -> Tensor:
     """Every datum of a small grid: ``(levels^D, *shape)``. Raises a ValueError above ``largest``."""
-    count = domain.levels**domain.num_dims
-    if count > largest:
-        raise ValueError(f"{domain} has {count} states; expected at most {largest}.")
+    if domain.levels is None or domain.states > largest:
+        raise ValueError(f"{domain} has {domain.states} states; expected at most {largest}.")
     states = torch.tensor(list(product(range(domain.levels), repeat=domain.num_dims)))
     return states.view(-1, *domain.shape).to(domain.dtype)
 
 
-def state_index(x: Tensor, domain: Discrete) -> Tensor:
+def state_index(x: Tensor, domain: Domain) -> Tensor:
     """The place of each datum in `all_states`: ``(B,)``."""
-    weights = domain.levels ** torch.arange(domain.num_dims - 1, -1, -1)
+    weights = (domain.levels or 1) ** torch.arange(domain.num_dims - 1, -1, -1)
     return (x.flatten(1).long() * weights).sum(1)
 
 

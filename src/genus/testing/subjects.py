@@ -11,28 +11,14 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, IsConditional
-from genus.kinds import Domain, Grid, Label, Parts, Points, Pyramid, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Label, Parts, Points, Tokens, Vectors, Waveform, classes_of, table
 from genus.nn.per_item import allocate
 from genus.prob import noise
 
 LABELS = Label(("first", "second", "third"))
 CLASSES = LABELS.count  # patterns in toy data, and conditions that differ
 
-TINY_DOMAINS: tuple[Domain, ...] = (
-    Grid(1, (2, 2), 2),  # 16 states: small enough for sums over all of them
-    Grid(1, (1, 2), 5),  # 25 states
-    Grid(1, (8, 8), 256),
-    Grid(3, (5, 7), 4),  # channels and odd sizes
-    Grid(1, (4, 4, 4), 2),  # voxels
-    Grid(1, (3, 4, 4), 5, axes="tyx"),  # a clip
-    Tokens(4, 3),  # 81 states
-    Tokens(12, 300),  # more symbols than a byte holds
-    Waveform(2, 8000, 6),  # 36 states
-    Waveform(40, 8000),
-    Pyramid((2, 2), 2, 2),  # 32 states
-    Vectors(2),
-    Points(16, 3),
-)
+TINY_DOMAINS: tuple[Domain, ...] = tuple(domain for kind in table().values() for domain in kind.tiny())
 
 
 def tiny_conditions(domain: Domain) -> tuple[Domain, ...]:
@@ -69,25 +55,7 @@ class ToySplit:
 
 def toy_data(domain: Domain, label: Tensor, name: str = "toy") -> Tensor:
     """One datum for each class in ``label``: ``(B, *domain.shape)``. Another name gives others of the same patterns."""
-    generator, count = noise.stream(name, str(domain)), len(label)
-    wide = label.view(-1, *[1] * len(domain.shape))
-    if isinstance(domain, Label):
-        return label % domain.count
-    if isinstance(domain, Parts):
-        return domain.join({key: toy_data(part, label, f"{name} {key}") for key, part in domain.parts})
-    if domain.levels is not None:
-        place = torch.arange(domain.num_dims).view(domain.shape)
-        pattern = (place * (wide + 1) + wide) % domain.levels
-        anything = noise.integers(domain.levels, (count, *domain.shape), generator)
-        keep = noise.uniform((count, *domain.shape), generator) < 0.7
-        return torch.where(keep, pattern, anything).to(domain.dtype)
-    if isinstance(domain, Vectors):
-        unit = 3.0 / (1 + torch.arange(domain.features))
-        return 5 + unit * (wide + 0.3 * noise.normal((count, domain.features), generator))
-    if isinstance(domain, Points):
-        directions = torch.nn.functional.normalize(noise.normal((count, domain.count, domain.dim), generator), dim=-1)
-        return 2 + (1 + 0.5 * wide) * directions
-    raise ValueError(f"there are no toy data for {domain}; give the split's data yourself.")
+    return domain.toy(label, name)
 
 
 @dataclass(frozen=True)
@@ -101,7 +69,7 @@ class Subject:
     def __str__(self) -> str:
         if self.condition is None:
             return str(self.domain)
-        return f"{self.domain}, {'labels' if isinstance(self.condition, Label) else f'given {self.condition}'}"
+        return f"{self.domain}, {'labels' if classes_of(self.condition) else f'given {self.condition}'}"
 
     @property
     def split(self) -> ToySplit:

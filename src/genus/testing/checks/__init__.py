@@ -21,7 +21,7 @@ from genus.contract import (
     IsEditable,
     Likelihood,
 )
-from genus.kinds import Discrete, Parts, Vectors
+from genus.kinds import Parts
 from genus.testing.checks._common import Check
 from genus.testing.checks.chain_rule import check_chain_rule, check_walks_are_independent
 from genus.testing.checks.conditions import (
@@ -117,7 +117,7 @@ def checks_for(subject: Subject) -> Iterator[Check]:
         yield check_latents
     if issubclass(cls, HasPosterior):
         yield check_posterior
-        if isinstance(domain, Discrete) and domain.levels**domain.num_dims <= 100:
+        if domain.states <= 100:
             yield check_decoder_distribution
     if issubclass(cls, HasItemCodes):
         yield from (check_item_codes, check_inference)
@@ -132,11 +132,11 @@ def checks_for(subject: Subject) -> Iterator[Check]:
             yield check_float64
         if kind is Likelihood.BOUND:
             yield check_more_samples_are_tighter
-        if isinstance(domain, Discrete) and domain.levels**domain.num_dims <= 100:
+        if domain.states <= 100:
             yield check_total_mass
             if kind is not Likelihood.ESTIMATE:
                 yield check_samples_follow_log_prob
-        if isinstance(domain, Vectors) and domain.features <= 2 and kind is not Likelihood.ESTIMATE:
+        if not domain.discrete and domain.num_dims <= 2 and kind is not Likelihood.ESTIMATE:
             yield check_total_density
             if kind is Likelihood.EXACT:
                 yield check_samples_follow_density

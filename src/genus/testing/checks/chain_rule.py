@@ -7,7 +7,6 @@ from torch import Tensor
 
 from genus.contract import Batch, GenerativeModel, HasConditionals
 from genus.errors import brief
-from genus.kinds import Discrete
 from genus.testing.checks._common import SHAKES, close
 from genus.testing.statistics import require
 from genus.testing.subjects import Subject
@@ -17,7 +16,6 @@ def check_chain_rule(subject: Subject) -> None:
     """The walk comes to each place once, with a logit for each level, and the entries' log-probabilities sum to
     log p(x): to 1e-4 in float32, to 1e-9 in float64."""
     domain, batch = subject.domain, subject.batch(8)
-    assert isinstance(domain, Discrete)
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
         model = subject.make().to(dtype)
         places, nats = [], torch.zeros(8, dtype=torch.float64)

@@ -6,7 +6,6 @@ import math
 import torch
 
 from genus.contract import HasLatents, HasLogProb, HasPosterior, Likelihood
-from genus.kinds import Discrete
 from genus.prob import gaussian, noise
 from genus.prob.noise import stream
 from genus.prob.posterior import Certain, DiagonalNormal
@@ -66,7 +65,6 @@ def check_posterior(subject: Subject) -> None:
 def check_decoder_distribution(subject: Subject) -> None:
     """p(x|z) sums to one over all states and is what `generate` draws from; p(x|z) p(z) / q(z|x), averaged over
     draws from q, sums to no more than one."""
-    assert isinstance(subject.domain, Discrete)
     model, states, draws = subject.make(), oracles.all_states(subject.domain), 4096
     assert isinstance(model, HasPosterior)
     if model.decoder_likelihood is Likelihood.NONE:
