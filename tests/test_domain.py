@@ -29,6 +29,20 @@ def test_a_pyramid_is_its_grids() -> None:
     assert [tuple(grid.shape) for grid in domain.grids(x)] == [(2, 2, 2), (2, 3, 4), (2, 5, 8)]
     assert torch.equal(domain.join(domain.grids(x)), x)
     domain.check(x)
+    assert {name: part.shape for name, part in domain.split(x).items()} == {
+        "2x2": (2, 1, 2, 2), "3x4": (2, 1, 3, 4), "5x8": (2, 1, 5, 8)
+    }  # fmt: skip
+    assert len(Pyramid((2, 2), 3).split(torch.zeros(1, 6))) == 3  # grids of one cell come twice
+
+
+@pytest.mark.parametrize("domain", TINY_DOMAINS, ids=str)
+def test_a_datum_is_its_members(domain: Domain) -> None:
+    x = domain.toy(torch.arange(5) % 3)
+    domain.check(x)
+    pieces, members = domain.split(x), dict(domain.members)
+    assert list(pieces) == list(members) and sum(part.num_dims for part in members.values()) == domain.num_dims
+    for name, piece in pieces.items():
+        members[name].check(piece)
 
 
 @pytest.mark.parametrize("make", [lambda: Pyramid((0, 2), 1), lambda: Pyramid((4, 4), 0), lambda: Pyramid((4,), 1, 1),

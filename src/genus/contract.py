@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.errors import CapabilityError
-from genus.kinds import Domain, Grid, Label, Parts
+from genus.kinds import Domain, Label
 from genus.prob import noise
 from genus.recipe import Recipe
 
@@ -173,7 +173,7 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
     def refuses(cls, domain: Domain) -> str | None:
         """Why this model cannot model ``domain``, as a sentence; None if it can."""
         if isinstance(domain, cls.domains):
-            if cls.needs_ordered_levels and isinstance(domain, Grid) and not domain.ordered:
+            if cls.needs_ordered_levels and not domain.ordered:
                 return f"{name_of(cls)} takes neighbouring levels for alike, and codes have no order; got {domain}."
             return None
         return f"{name_of(cls)} models {listed([d.kind for d in cls.domains])} data; got {domain}."
@@ -184,8 +184,7 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
         kinds = listed([kind.plural for kind in cls.conditions])
         if condition is None:
             return f"{name_of(cls)} needs a condition ({kinds}); got none." if cls.needs_condition else None
-        parts = condition.parts if isinstance(condition, Parts) and Parts not in cls.conditions else (("", condition),)
-        for _, part in parts:
+        for _, part in () if isinstance(condition, cls.conditions) else condition.members:
             if not isinstance(part, cls.conditions):
                 return f"{name_of(cls)} is conditioned on {kinds}; got {part}."
         return None

@@ -10,17 +10,13 @@ from genus.testing.subjects import LABELS, toy_data
 KINDS: list[Domain] = [
     Label(("a", "b", "c")), Vectors(3), Tokens(5, 7), Waveform(40, 8000), Grid(3, (8, 6), 256),
     Grid(1, (8, 6), 5, ordered=False), Grid(1, (4, 3), 256), Points(9, 3),
+    Pyramid((8, 6), 3, 4),
     Parts((("map", Grid(1, (8, 6), 4, ordered=False)), ("style", Vectors(2)))),
 ]  # fmt: skip
 
 
 def data(domain: Domain, count: int = 6) -> torch.Tensor:
-    which = torch.arange(count) % 3
-    if isinstance(domain, Label):
-        return which
-    if isinstance(domain, Parts):
-        return domain.join({name: toy_data(part, which) for name, part in domain.parts})
-    return toy_data(domain, which)
+    return toy_data(domain, torch.arange(count) % 3)
 
 
 @pytest.mark.parametrize("domain", KINDS, ids=str)
@@ -32,7 +28,7 @@ def test_a_condition_of_any_kind_is_read_and_may_be_dropped(domain: Domain) -> N
     read = encoder(x)
     assert read.vector.shape == (6, 12) and read.vector.isfinite().all()
     assert not torch.allclose(read.vector[0], read.vector[1])
-    placed = isinstance(domain, Grid | Parts)
+    placed = isinstance(domain, Grid | Pyramid | Parts)
     assert (read.maps is not None) == placed and (not placed or read.maps.shape == (6, 4, 8, 6))
     dropped = torch.arange(6) % 2 == 0
     some, none = encoder(x, dropped), encoder.nothing(6)
@@ -124,5 +120,5 @@ def test_a_thin_line_survives_a_smaller_size() -> None:
 
 
 def test_other_kinds_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"labels, vectors, .*got codes on grids"):
-        ConditionEncoder(Pyramid((2, 2), 2, 4))
+    with pytest.raises(ValueError, match=r"labels, vectors, .*got grid 1x2x2x2x2, 4 levels"):
+        ConditionEncoder(Grid(1, (2, 2, 2, 2), 4))

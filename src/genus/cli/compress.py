@@ -106,13 +106,12 @@ def _data(run: "Run", chosen: CompressFlags) -> tuple["Tensor", "Tensor | None"]
 def _show(run: "Run", x: "Tensor", labels: "Tensor | None", content: bytes, with_rivals: bool) -> None:
     from genus.compress.container import unpack
     from genus.compress.rivals import rivals
-    from genus.kinds import Discrete
 
     size, words = len(content), unpack(content, "the file").header.initial
     bits = _information(run, x, labels, 0 if words is None else DRAWS)
     name, initial = ("-log2 p(x)", 0) if words is None else ("-ELBO", 4 * words)
     rows = {"this file": float(size)} | ({"of it initial bits": initial} if initial else {}) | {name: bits / 8}
-    if with_rivals and isinstance(run.domain, Discrete):
+    if with_rivals and run.domain.discrete:
         rows |= rivals(x, run.domain)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("", "bytes", "bits/dim", "of this file"):

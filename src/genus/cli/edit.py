@@ -129,12 +129,10 @@ def _complete(run: "Run", chosen: EditFlags) -> int:
     from genus.cli.exploring import chosen_data
     from genus.contract import IsEditable, require
     from genus.explore import complete, keep_mask
-    from genus.kinds import Grid
     from genus.prob import noise
 
     require(run.model, IsEditable, "edit")
-    picture = isinstance(run.domain, Grid) and len(run.domain.size) == 2
-    part = chosen.keep or ("top" if picture else "first")
+    part = chosen.keep or ("top" if run.domain.is_picture else "first")
     keep = keep_mask(run.domain, part, chosen.share)
     x, condition, what = chosen_data(run, chosen)
     with torch.inference_mode():
@@ -152,9 +150,8 @@ def _write(run: "Run", x: "Tensor", keep: "Tensor", done: "Tensor", out: Path | 
 
     from genus.cli.exploring import write
     from genus.explore.completion import with_grey
-    from genus.kinds import Grid
 
-    if not isinstance(run.domain, Grid):
+    if not run.domain.on_grid:
         write(run, torch.cat([x.unsqueeze(1), done], 1), out, name)
         return
     shown, kept, domain = with_grey(x, keep, run.domain)

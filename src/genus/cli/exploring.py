@@ -62,13 +62,14 @@ def labels(run: "Run", name: str, count: int, flag: str) -> "Tensor":
     """The class of a name, ``count`` times: ``(count,)``."""
     import torch
 
-    from genus.kinds import Label
+    from genus.kinds import names_of
 
-    if not isinstance(run.condition, Label):
+    names = names_of(run.condition)
+    if not names:
         raise SettingsError(f"{flag}: the model knows no labels; train it with --conditional.")
-    if name not in run.condition.names:
-        raise SettingsError(f"{flag}: expected one of {', '.join(run.condition.names)}; got {name!r}.")
-    return torch.full((count,), run.condition.names.index(name))
+    if name not in names:
+        raise SettingsError(f"{flag}: expected one of {', '.join(names)}; got {name!r}.")
+    return torch.full((count,), names.index(name))
 
 
 def items(run: "Run", chosen: tuple[int, ...], count: int, seed: int, split: str = "test") -> "Tensor":

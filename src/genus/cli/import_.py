@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
     from genus.data import data_options, open_source
     from genus.exchange import diffusers
-    from genus.kinds import Label
+    from genus.kinds import classes_of
     from genus.runs.config import RunConfig
     from genus.training import configure
     from genus.training.loop import adopt
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
             f"{chosen.folder} draws {domain}; {source.name} gives {source.domain}. --size and --colour say how "
             "pictures are read."
         )
-    if classes is not None and not (isinstance(source.condition, Label) and source.condition.count == classes):
+    if classes is not None and classes_of(source.condition) != classes:
         raise SettingsError(f"{chosen.folder} draws {classes} classes; {source.name} has {source.condition}.")
     given = {**settings, **reading}
     config = configure("ddpm", chosen.data, conditional=classes is not None, domain=source.domain, **given)

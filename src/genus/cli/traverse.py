@@ -109,12 +109,12 @@ def _start(run: "Run", chosen: TraverseFlags, encoded: "Tensor") -> "tuple[Tenso
     """The latent from which to go, of an item or the mean of the data, and the label with which to decode."""
     from genus.cli.exploring import data, items, labels
     from genus.explore import encode
-    from genus.kinds import Label
+    from genus.kinds import names_of
 
     label = labels(run, chosen.label, 1, "--label")[0] if chosen.label else None
     if chosen.item is not None:
         datum, own = data(run, items(run, (chosen.item,), 1, 0))
         return encode(run.model, datum, own)[0], own[0] if label is None and own is not None else label
-    if label is None and isinstance(run.condition, Label):
-        label = labels(run, run.condition.names[0], 1, "--label")[0]
+    if label is None and names_of(run.condition):
+        label = labels(run, names_of(run.condition)[0], 1, "--label")[0]
     return encoded.double().mean(0).to(encoded.dtype), label

@@ -20,7 +20,7 @@ from genus.compress import bits_back, coder
 from genus.compress.container import MOST_BYTES, Archive, Header, pack, unpack
 from genus.contract import GenerativeModel, HasConditionals, HasPosterior, name_of, require
 from genus.errors import CapabilityError, CheckpointError, DataFormatError, SettingsError
-from genus.kinds import Label
+from genus.kinds import classes_of
 from genus.runs import Run
 
 
@@ -92,7 +92,7 @@ def codable(model: GenerativeModel) -> GenerativeModel:
         require(model, HasConditionals, "compress")
     if model.domain.levels is None or model.domain.levels > coder.MOST_LEVELS:
         raise CapabilityError(f"only data of at most {coder.MOST_LEVELS:,} levels can be coded; got {model.domain}.")
-    if model.condition is not None and not isinstance(model.condition, Label):
+    if model.condition is not None and not classes_of(model.condition):
         raise CapabilityError(f"only labels can be coded as a condition; {name_of(model)} has {model.condition}.")
     if not isinstance(model, HasConditionals):
         bits_back.check(model)

@@ -42,7 +42,7 @@ from genus.compress.coder import LARGEST_BLOCK, LARGEST_TENSOR, TOTAL, frequenci
 from genus.compress.stack import Stack
 from genus.contract import GenerativeModel, HasPosterior, Likelihood, has_standard_prior, name_of
 from genus.errors import CapabilityError, DataFormatError
-from genus.kinds import Label
+from genus.kinds import classes_of
 from genus.prob.posterior import Certain, DiagonalNormal
 
 BITS = 16  # of a latent: 2^16 bins
@@ -235,4 +235,4 @@ def _uniform(model: GenerativeModel, count: int) -> np.ndarray:
 
 
 def _classes(model: GenerativeModel) -> int:
-    return model.condition.count if isinstance(model.condition, Label) else 1
+    return classes_of(model.condition) or 1

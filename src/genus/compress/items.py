@@ -22,7 +22,7 @@ from genus.data.sound import ENDINGS as SOUNDS
 from genus.data.sound import LARGEST, read_recording, windows
 from genus.data.source import with_channels
 from genus.errors import DataFormatError
-from genus.kinds import Discrete, Domain, Grid, Waveform
+from genus.kinds import Domain, Waveform, picture_of
 
 
 def read_items(path: Path, domain: Domain) -> tuple[Tensor, Tensor | None]:
@@ -62,9 +62,8 @@ def write_items(path: Path, x: Tensor, y: Tensor | None) -> None:
 
 def _in_terms(array: NDArray[Any], domain: Domain, where: str) -> Tensor:
     """``(N, *domain.shape)``, also from pictures ``(N, H, W)`` and ``(N, H, W, C)``."""
-    if array.dtype.kind in "biu" and isinstance(domain, Discrete):
-        if isinstance(domain, Grid):
-            array = _as_planes(array, domain)
+    if array.dtype.kind in "biu" and domain.levels is not None:
+        array = _as_planes(array, domain) if domain.on_grid else array
         if array.shape[1:] == domain.shape:
             if array.min() < 0 or array.max() >= domain.levels:
                 span = f"{array.min()}..{array.max()}"
@@ -73,25 +72,23 @@ def _in_terms(array: NDArray[Any], domain: Domain, where: str) -> Tensor:
     raise DataFormatError(f"{where}: the run models {domain}; got {array.dtype} of shape {array.shape}.")
 
 
-def _as_planes(array: NDArray[Any], domain: Grid) -> NDArray[Any]:
+def _as_planes(array: NDArray[Any], domain: Domain) -> NDArray[Any]:
     """With the axis of channels where the domain has it, if it stands elsewhere or nowhere."""
-    if array.shape[1:] == (*domain.size, domain.channels) != domain.shape:
+    channels, *size = domain.shape
+    if array.shape[1:] == (*size, channels) != domain.shape:
         return np.moveaxis(array, -1, 1)
-    return array[:, None] if array.shape[1:] == domain.size and domain.channels == 1 else array
+    return array[:, None] if array.shape[1:] == (*size,) and channels == 1 else array
 
 
 def _recording(path: Path, domain: Domain) -> Tensor:
     """The windows of a recording, as mu-law codes; what is left at its end is named in a warning."""
-    if not isinstance(domain, Waveform) or domain.levels != 256:
-        raise DataFormatError(f"{path}: a recording of 256 levels; the run models {domain}.")
     if path.stat().st_size > LARGEST:
         raise DataFormatError(f"{path}: larger than {LARGEST >> 20} MiB.")
     recording = read_recording(path.read_bytes(), str(path))
-    if recording.rate != domain.rate or len(recording.codes) < domain.length:
-        raise DataFormatError(
-            f"{path}: {len(recording.codes):,} samples at {recording.rate:,} Hz; the run models {domain}."
-        )
-    x, _ = windows([recording.codes], domain.length)
+    if domain != Waveform(domain.num_dims, recording.rate) or len(recording.codes) < domain.num_dims:
+        found = f"{len(recording.codes):,} samples at {recording.rate:,} Hz of 256 levels"
+        raise DataFormatError(f"{path}: {found}; the run models {domain}.")
+    x, _ = windows([recording.codes], domain.num_dims)
     if left := len(recording.codes) - x.numel():
         warnings.warn(f"{path}: the last {left:,} samples fill no window and are left out.", stacklevel=3)
     return x
@@ -102,18 +99,19 @@ def _pictures(folder: Path, domain: Domain) -> Tensor:
     files = [file for file in regular_files(folder) if file.suffix.lower() in ENDINGS]
     if not files:
         raise DataFormatError(f"{folder}: holds no picture; expected {', '.join(ENDINGS)}.")
-    if not isinstance(domain, Grid) or len(domain.size) != 2 or domain.size[0] != domain.size[1]:
+    grid = picture_of(domain)
+    if grid is None or grid.size[0] != grid.size[1]:
         raise DataFormatError(f"{folder}: pictures are read as squares; the run models {domain}. Give an .npy file.")
     if domain.levels not in (2, 256):
         raise DataFormatError(f"{folder}: pictures have 256 levels; the run models {domain}. Give an .npy file.")
-    _, x = read_pictures(files, folder, domain.size[0], Faults())
+    _, x = read_pictures(files, folder, grid.size[0], Faults())
     for file in files:
         with Image.open(file, formats=FORMATS) as picture:
-            if picture.size != domain.size:
+            if picture.size != grid.size:
                 raise DataFormatError(f"{file}: {picture.size[0]} x {picture.size[1]} pixels; the run models {domain}.")
-    if len(x[0]) > domain.channels:
+    if len(x[0]) > grid.channels:
         raise DataFormatError(f"{folder}: holds pictures in colour; the run models {domain}.")
-    x = with_channels(x, domain.channels)
+    x = with_channels(x, grid.channels)
     if domain.levels == 2:
         if not ((x == 0) | (x == 255)).all():
             raise DataFormatError(f"{folder}: expected black and white (0 and 255) for {domain}; got greys.")

@@ -32,7 +32,6 @@ from genus.evaluate import bounds
 from genus.evaluate._items import choose, gather
 from genus.evaluate.bounds import Known, Mean, Point, Prior
 from genus.evaluate.likelihood import evaluating
-from genus.kinds import Pyramid
 from genus.models.latent._symptoms import ACTIVE
 from genus.prob import noise
 from genus.prob.posterior import Certain, DiagonalNormal
@@ -272,11 +271,8 @@ def usages(model: HasPosterior, codes: Tensor) -> tuple[Usage, ...]:
     """How codes ``(N, *latent shape)`` use their codebook; of a pyramid, each grid by itself."""
     domain = model.latent_domain
     assert domain.levels is not None
-    grids = [("all", codes)]
-    if isinstance(domain, Pyramid):
-        grids = [("x".join(map(str, grid.shape[1:])), grid) for grid in domain.grids(codes)]
     found = []
-    for name, grid in grids:
+    for name, grid in domain.split(codes).items():
         counts = torch.bincount(grid.flatten().long().cpu(), minlength=domain.levels).double()
         share = counts[counts > 0] / counts.sum()
         found.append(Usage(name, domain.levels, int((counts > 0).sum()), float(-(share * share.log()).sum())))

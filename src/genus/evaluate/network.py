@@ -21,7 +21,7 @@ from genus.errors import DataFormatError, SettingsError
 from genus.evaluate._onnx import OnnxNetwork
 from genus.evaluate.dinov2 import DinoV2
 from genus.evaluate.features import Features
-from genus.kinds import Domain, Grid
+from genus.kinds import Domain, Grid, picture_of
 
 LARGEST = 2 << 30  # bytes of a weights file
 MOST_FEATURES = 8192  # their covariance has the square of it
@@ -101,7 +101,8 @@ def network_features(file: NetworkFile, domain: Domain) -> NetworkFeatures:
     another, or settings do not fit the network; a `DataFormatError` for a file that is not one of
     the two kinds or is damaged.
     """
-    if not isinstance(domain, Grid) or len(domain.size) != 2 or domain.channels not in (1, 3):
+    grid = picture_of(domain, 1, 3)
+    if grid is None:
         raise SettingsError(f"a feature network reads pictures of 1 or 3 channels; got {domain}.")
     content = _read(file.path)
     sha = hashlib.sha256(content).hexdigest()
@@ -109,7 +110,7 @@ def network_features(file: NetworkFile, domain: Domain) -> NetworkFeatures:
         raise SettingsError(f"{file.path}: expected the SHA-256 {file.sha256}; got {sha}: this is another file.")
     network = _open(content, file)
     preset = file.preset or _usual(network)
-    extract = _extractor(network, PREPARATIONS[preset], domain, file.path)
+    extract = _extractor(network, PREPARATIONS[preset], grid, file.path)
     size = extract(torch.zeros(2, *domain.shape, dtype=domain.dtype)).shape[1]
     pictures = PREPARATIONS[preset].about
     name = f"{network.kind} sha256:{sha[:16]}, pictures as for {preset}, {size}-d"

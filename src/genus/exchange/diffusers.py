@@ -37,9 +37,7 @@ LARGEST = 1 << 20  # bytes of a description
 def write(model: GenerativeModel, folder: Path) -> None:
     """Write the folder. Raises `CapabilityError` for a model that diffusers' U-Net cannot be, OSError for a folder
     that cannot be written."""
-    net = _exportable(model)
-    assert isinstance(model, DDPM)
-    assert isinstance(model.domain, Grid)
+    model, net = _exportable(model)
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     (folder / "unet").mkdir(exist_ok=True)
     _write_json(folder / "model_index.json", {
@@ -99,8 +97,7 @@ def settings_of(folder: Path) -> tuple[Grid, int | None, dict[str, Any]]:
 
 def copy_into(model: GenerativeModel, folder: Path) -> None:
     """Give a `ddpm` the weights of the folder whose `settings_of` made it. Raises `DataFormatError`, as `read` does."""
-    net, where = _exportable(model), folder / "unet" / "config.json"
-    assert isinstance(model, DDPM)
+    (model, net), where = _exportable(model), folder / "unet" / "config.json"
     unet = _read_json(where)
     for name, expected in _unet(model, net).items():
         if name not in ("sample_size", "dropout") and unet.get(name, expected) != expected:
@@ -117,19 +114,19 @@ def copy_into(model: GenerativeModel, folder: Path) -> None:
 # --- descriptions --------------------------------------------------------------------------
 
 
-def _exportable(model: GenerativeModel) -> UNet:
-    """The U-Net of a model that diffusers can have too."""
-    if not isinstance(model, DDPM) or not isinstance(model.domain, Grid) or not isinstance(model.network, UNet):
+def _exportable(model: GenerativeModel) -> tuple[DDPM, UNet]:
+    """A model that diffusers can have too, and its U-Net."""
+    if not isinstance(model, DDPM) or not model.domain.is_picture or not isinstance(model.network, UNet):
         raise CapabilityError(
             f"diffusers' DDPMPipeline is a ddpm of pictures; got a {name_of(model)} of {model.domain}."
         )
-    size, levels = model.domain.size, len(model.network.down)
-    if len(size) != 2 or any(n % 2 ** (levels - 1) for n in size):
+    levels = len(model.network.down)
+    if any(n % 2 ** (levels - 1) for n in model.domain.shape[1:]):
         raise CapabilityError(
             f"diffusers' U-Net halves pictures {levels - 1} times without a rest; got {model.domain}. Train with fewer "
             "--multipliers or another --size."
         )
-    return model.network
+    return model, model.network
 
 
 def _scheduler(model: DDPM) -> dict[str, Any]:
@@ -146,14 +143,13 @@ def _scheduler(model: DDPM) -> dict[str, Any]:
 
 
 def _unet(model: DDPM, net: UNet) -> dict[str, Any]:
-    assert isinstance(model.domain, Grid)
     seen = [level in net.attention for level in range(len(net.widths))]
-    size = model.domain.size
+    channels, *size = model.domain.shape
     return {
         "_class_name": "UNet2DModel",
-        "sample_size": size[0] if size[0] == size[1] else list(size),
-        "in_channels": model.domain.channels,
-        "out_channels": model.outputs * model.domain.channels,
+        "sample_size": size[0] if size[0] == size[1] else size,
+        "in_channels": channels,
+        "out_channels": model.outputs * channels,
         "center_input_sample": False,
         "time_embedding_type": "positional",
         "freq_shift": 1,

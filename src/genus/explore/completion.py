@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genus.contract import GenerativeModel, IsEditable, require
 from genus.errors import DataFormatError, SettingsError
-from genus.kinds import Domain, Grid
+from genus.kinds import Domain, Grid, picture_of
 
 AT_ONCE = 64  # data that are completed together
 PICTURES = ("top", "bottom", "left", "right", "centre", "border")
@@ -66,10 +66,10 @@ def keep_mask(domain: Domain, part: str, share: float = 0.5) -> Tensor:
         kept = max(1, round(share * domain.num_dims))
         flat = torch.arange(domain.num_dims)
         mask = (flat < kept if part == "first" else flat >= domain.num_dims - kept).view(domain.shape)
-    elif not (isinstance(domain, Grid) and len(domain.size) == 2):
+    elif not domain.is_picture:
         raise SettingsError(f"keep: {part!r} is for pictures; of {domain} keep {' or '.join(SEQUENCES)}.")
     else:
-        mask = _in_picture((domain.size[0], domain.size[1]), part, share).expand(domain.shape).clone()
+        mask = _in_picture((domain.shape[1], domain.shape[2]), part, share).expand(domain.shape).clone()
     if mask.all() or not mask.any():
         extent = "all of" if mask.all() else "nothing of"
         raise SettingsError(f"keep: {part!r} keeps {extent} {domain}; expected some of it.")
@@ -129,14 +129,15 @@ def _read_mask(path: Path, size: tuple[int, int]) -> Tensor:
     return mask
 
 
-def with_grey(x: Tensor, keep: Tensor, domain: Grid) -> tuple[Tensor, Tensor, Grid]:
+def with_grey(x: Tensor, keep: Tensor, domain: Domain) -> tuple[Tensor, Tensor, Domain]:
     """Data in colour, the same with what is not kept in grey, and the domain of both.
 
     Pictures of one or three channels become RGB, where a blueish grey cannot be taken for a
     value; others keep their domain, and the middle level stands for what is missing.
     """
-    if len(domain.size) != 2 or domain.channels not in (1, 3):
-        return x, torch.where(keep, x, domain.levels // 2), domain
-    rgb = (x.double() * (255 / (domain.levels - 1))).round().to(torch.uint8).expand(-1, 3, -1, -1)
+    grid = picture_of(domain, 1, 3)
+    if grid is None:
+        return x, torch.where(keep, x, (domain.levels or 0) // 2), domain
+    rgb = (x.double() * (255 / (grid.levels - 1))).round().to(torch.uint8).expand(-1, 3, -1, -1)
     grey = torch.tensor(GREY, dtype=torch.uint8).view(3, 1, 1)
-    return rgb, torch.where(keep.expand(3, *domain.size), rgb, grey), Grid(3, domain.size)
+    return rgb, torch.where(keep.expand(3, *grid.size), rgb, grey), Grid(3, grid.size)

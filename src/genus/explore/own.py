@@ -9,7 +9,7 @@ from genus.data.guard import Faults
 from genus.data.pictures import read_pictures
 from genus.data.source import with_channels
 from genus.errors import DataFormatError
-from genus.kinds import Domain, Grid
+from genus.kinds import Domain, Grid, picture_of
 
 
 def read_own(paths: tuple[Path, ...], domain: Domain) -> Tensor:
@@ -17,12 +17,13 @@ def read_own(paths: tuple[Path, ...], domain: Domain) -> Tensor:
 
     Grey values are rounded to the nearest of the domain's levels: of two levels, at half.
     """
-    if not isinstance(domain, Grid) or len(domain.size) != 2 or domain.channels not in (1, 3) or not domain.ordered:
+    grid = picture_of(domain, 1, 3)
+    if grid is None or not grid.ordered:
         raise DataFormatError(f"pictures are read in grey or colour; the run models {domain}.")
-    if domain.size[0] != domain.size[1]:
+    if grid.size[0] != grid.size[1]:
         raise DataFormatError(f"pictures are cut to squares; the run models {domain}.")
-    x = torch.cat([_read(path, domain) for path in paths])
-    return (x.double() * ((domain.levels - 1) / 255)).round().to(domain.dtype)
+    x = torch.cat([_read(path, grid) for path in paths])
+    return (x.double() * ((grid.levels - 1) / 255)).round().to(grid.dtype)
 
 
 def _read(path: Path, domain: Grid) -> Tensor:

@@ -86,7 +86,7 @@ class Domain(ABC):
         return (("all", self),)
 
     def split(self, x: Tensor) -> dict[str, Tensor]:
-        """Data ``(B, *shape)`` in the pieces that can be looked at by themselves, by name; of most kinds one."""
+        """Data ``(B, *shape)`` as those of the `members`, by name: each ``(B, *its shape)``."""
         return {"all": x}
 
     @classmethod
@@ -101,6 +101,10 @@ class Domain(ABC):
         """
         unit = 3.0 / (1 + torch.arange(self.num_dims)).view(self.shape)
         return 5 + unit * (self._wide(label) + 0.3 * noise.normal((len(label), *self.shape), self._toys(name)))
+
+    def rivals(self, x: Tensor) -> dict[str, int]:
+        """Bytes that formats made for such data take for ``x`` without loss, by name; none that is not installed."""
+        return {}
 
     def _wide(self, label: Tensor) -> Tensor:
         """Labels ``(B,)`` as ``(B, 1, ..)``, to go with data."""

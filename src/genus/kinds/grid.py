@@ -1,9 +1,20 @@
 """Integers on a regular grid: pictures, voxels, clips, codes."""
 
+import io
+import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from genus.kinds._domain import Discrete, Domain, Reading
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+LARGEST_SIDE = 16383  # of a WebP picture
 
 
 def usual_axes(count: int) -> str:
@@ -78,6 +89,22 @@ class Grid(Discrete):
     def sort(self) -> str:
         return self.kind if self.ordered else "codes"
 
+    def rivals(self, x: Tensor) -> dict[str, int]:
+        """Pictures as PNG and WebP, twice: a file for each, summed, which pays for a header and an empty dictionary
+        each time; and all on one sheet, near to a square, where the coder can look across pictures."""
+        if picture_of(self, 1, 3) is None or self.levels > 256:
+            return {}
+        from PIL import features
+
+        found, two = {}, self.levels == 2
+        pictures = np.moveaxis(x.contiguous().numpy(), 1, -1) * (255 if two else 1)
+        sheet = _sheet(pictures)
+        for name, encode in {"PNG": _png, **({"WebP lossless": _webp} if features.check("webp") else {})}.items():
+            found[f"{name}, a file each"] = sum(encode(picture, two) for picture in pictures)
+            if max(sheet.shape) <= LARGEST_SIDE:
+                found[f"{name}, one sheet"] = encode(sheet, two)
+        return found
+
     def __str__(self) -> str:
         kind = "levels" if self.ordered else "codes"
         name = "clip" if self.is_clip else "grid"
@@ -88,3 +115,33 @@ def picture_of(domain: Domain, *channels: int) -> Grid | None:
     """The grid of a domain of pictures (of so many channels, if any are given); None for all others."""
     is_one = isinstance(domain, Grid) and domain.is_picture and (not channels or domain.channels in channels)
     return domain if is_one else None  # type: ignore[return-value]
+
+
+def _sheet(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``(N, H, W, C)`` tiled into one picture near to a square, black where none is left."""
+    count, height, width, channels = pictures.shape
+    columns = max(1, round(math.sqrt(count * height / width)))
+    rows = math.ceil(count / columns)
+    tiles = np.zeros((rows * columns, height, width, channels), np.uint8)
+    tiles[:count] = pictures
+    tiled = tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return tiled.reshape(rows * height, columns * width, channels)
+
+
+def _image(picture: NDArray[np.uint8]) -> "PIL.Image.Image":
+    from PIL import Image
+
+    return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+
+
+def _png(picture: NDArray[np.uint8], two_levels: bool) -> int:
+    """Bytes of a PNG; of two levels, one bit a pixel."""
+    out, image = io.BytesIO(), _image(picture)
+    (image.convert("1") if two_levels and image.mode == "L" else image).save(out, "PNG", optimize=True)
+    return len(out.getbuffer())
+
+
+def _webp(picture: NDArray[np.uint8], two_levels: bool) -> int:
+    out = io.BytesIO()
+    _image(picture).save(out, "WEBP", lossless=True, quality=100, method=6)
+    return len(out.getbuffer())

@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from genus.kinds._domain import Discrete
+from genus.kinds._domain import Discrete, Domain
+from genus.kinds.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,14 @@ class Pyramid(Discrete):
     def tiny(cls) -> tuple[Self, ...]:
         return (cls((2, 2), 2, 2),)  # 32 states
 
+    @property
+    def members(self) -> tuple[tuple[str, Domain], ...]:
+        names = ["x".join(map(str, size)) for size in self.sizes]  # grids of one cell may come twice
+        return tuple((name + "'" * names[:n].count(name), Grid(1, size, self.levels, ordered=False))
+                     for n, (name, size) in enumerate(zip(names, self.sizes, strict=True)))  # fmt: skip
+
     def split(self, x: Tensor) -> dict[str, Tensor]:
-        return {"x".join(map(str, grid.shape[1:])): grid for grid in self.grids(x)}
+        return {name: grid.unsqueeze(1) for (name, _), grid in zip(self.members, self.grids(x), strict=True)}
 
     def __str__(self) -> str:
         return f"codes on grids {', '.join('x'.join(map(str, size)) for size in self.sizes)}, {self.levels} codes"

@@ -32,11 +32,11 @@ class Tokens(Discrete):
 
     @property
     def ordered(self) -> bool:
-        return False
+        return self.levels == 2  # there is only one order
 
     @classmethod
     def tiny(cls) -> tuple[Self, ...]:
-        return cls(4, 3), cls(12, 300)  # 81 states; more symbols than a byte holds
+        return cls(5, 2), cls(4, 3), cls(12, 300)  # 32 states; 81 states; more symbols than a byte holds
 
     def __str__(self) -> str:
         return f"sequences of {self.length} tokens, {self.levels} symbols"

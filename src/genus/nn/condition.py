@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genus.kinds import Domain, Grid, Label, Parts, Points, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Label, Points, Tokens, Vectors, Waveform, classes_of
 
 CONDITIONS: tuple[type[Domain], ...] = (Label, Vectors, Tokens, Waveform, Grid, Points)
 """The kinds of condition that `ConditionEncoder` reads; and `Parts` of them."""
@@ -71,40 +71,19 @@ class ConditionEncoder(nn.Module):
         drops: bool = True,
     ):
         super().__init__()
-        parts = [("condition", condition)]
-        if isinstance(condition, Parts):  # a module cannot be called "type" or "half", a part can
-            parts = [(f"of_{name}", part) for name, part in condition.parts]
-        labels = isinstance(condition, Label)
         self.domain = condition
-        self.features = features or (condition.count if isinstance(condition, Label) else WIDTH)
-        self.readers = nn.ModuleDict()
-        for name, part in parts:
-            if isinstance(part, Label):
-                reader: nn.Module = (
-                    OneHot(part.count) if labels and not features else nn.Embedding(part.count, self.features)
-                )
-            elif isinstance(part, Vectors):
-                reader = Numbers(part.features, self.features)
-            elif isinstance(part, Tokens):
-                reader = Words(part.length, part.levels, self.features)
-            elif isinstance(part, Waveform):
-                reader = Places(1, part.levels, True, self.features, 1)
-            elif isinstance(part, Grid) and len(part.size) in CONVOLUTIONS:
-                reader = Places(part.channels, part.levels, part.ordered, self.features, len(part.size))
-            elif isinstance(part, Points):
-                reader = Cloud(part.dim, self.features)
-            else:
-                raise ValueError(
-                    f"expected a condition of the kinds {', '.join(c.plural for c in CONDITIONS)}; got {part}."
-                )
-            self.readers[name] = reader
-        if isinstance(reader, OneHot) or not drops:
+        # A module cannot be called "type" or "half", a part can.
+        parts = [(f"of_{name}", part) for name, part in condition.members]
+        self.features = features or classes_of(condition) or WIDTH
+        one_hot = bool(classes_of(condition)) and not features
+        self.readers = nn.ModuleDict(
+            {name: OneHot(self.features) if one_hot else reader_of(part, self.features) for name, part in parts}
+        )
+        if one_hot or not drops:
             self.register_buffer("null", torch.zeros(self.features), persistent=False)
         else:
             self.null = nn.Parameter(torch.zeros(self.features))
-        placed = [
-            name for name, part in parts if isinstance(part, Grid) and size is not None and len(part.size) == len(size)
-        ]
+        placed = [name for name, part in parts if part.on_grid and size and len(part.shape) == 1 + len(size)]
         self.size, self.planes = size, planes if placed else 0
         self.mappers = nn.ModuleDict()
         for name in placed:
@@ -120,9 +99,7 @@ class ConditionEncoder(nn.Module):
 
     def parts(self, condition: Tensor) -> dict[str, Tensor]:
         """The condition's parts by the names of their readers; of a single one, itself."""
-        if isinstance(self.domain, Parts):
-            return {f"of_{name}": part for name, part in self.domain.split(condition).items()}
-        return {"condition": condition}
+        return {f"of_{name}": part for name, part in self.domain.split(condition).items()}
 
     @torch.no_grad()
     def fit(self, condition: Tensor) -> None:
@@ -204,6 +181,23 @@ class Conditioned(nn.Module):
         if self.condition_encoder is None or condition is None or isinstance(condition, Encoded):
             return condition if isinstance(condition, Encoded) else None
         return self.condition_encoder(condition)
+
+
+def reader_of(domain: Domain, features: int) -> nn.Module:
+    """What makes a vector ``(B, features)`` of data ``(B, *shape)``, by how the kind says that it is read."""
+    shape, levels = domain.shape, domain.levels or 0
+    match domain.read_as:
+        case "label":
+            return nn.Embedding(levels, features)
+        case "numbers":
+            return Numbers(domain.num_dims, features)
+        case "symbols":
+            return Words(domain.num_dims, levels, features)
+        case "planes" if len(shape[1:] or shape) in CONVOLUTIONS:
+            return Places(shape[0] if shape[1:] else 1, levels, domain.ordered, features, len(shape[1:] or shape))
+        case "points":
+            return Cloud(shape[1], features)
+    raise ValueError(f"expected a condition of the kinds {', '.join(c.plural for c in CONDITIONS)}; got {domain}.")
 
 
 class OneHot(nn.Module):

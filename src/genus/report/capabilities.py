@@ -13,18 +13,7 @@ from genus.contract import (
     IsEditable,
     Likelihood,
 )
-from genus.kinds import Domain, Grid, Points, Pyramid, Tokens, Vectors, Waveform
-
-SPECIMENS: tuple[Domain, ...] = (
-    Grid(1, (2, 2), 2),
-    Grid(1, (8, 8), 4),
-    Tokens(8, 2),  # of bits alone: diffusion2015
-    Tokens(8, 4),
-    Waveform(8, 8000),
-    Pyramid((2, 2), 2, 2),
-    Vectors(2),
-    Points(16, 3),
-)
+from genus.kinds import Domain, table
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,7 @@ class Capability:
 def capability(name: str) -> Capability:
     """The row of one model; builds tiny instances to read their likelihoods."""
     cls = registry.get(name)
-    fitting = [domain for domain in SPECIMENS if cls.refuses(domain) is None]
+    fitting = [domain for kind in table().values() for domain in kind.tiny() if cls.refuses(domain) is None]
     return Capability(
         name=name,
         family=registry.family(name),

@@ -16,7 +16,7 @@ from genus import __version__, registry
 from genus.contract import GenerativeModel, name_of
 from genus.data import DataOptions, data_options, open_source
 from genus.errors import CheckpointError, SettingsError, brief
-from genus.kinds import Domain, Grid
+from genus.kinds import Domain
 from genus.recipe import Recipe
 from genus.runs.documents import read_document
 from genus.settings import explain, schema, validate
@@ -153,9 +153,7 @@ def _recipe_name(cls: type[GenerativeModel], name: str, domain: Callable[[], Dom
         raise SettingsError(f"{name_of(cls)} has no recipe {name!r}; expected one of {', '.join(cls.recipes)}.")
     if not any(key.startswith(f"{name}-") for key in cls.recipes):
         return name
-    given = domain()
-    kind = "codes" if isinstance(given, Grid) and not given.ordered else given.kind
-    special = f"{name}-{kind}"
+    special = f"{name}-{domain().sort}"
     return special if special in cls.recipes else name
 
 

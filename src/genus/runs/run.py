@@ -15,7 +15,7 @@ from genus.contract import GenerativeModel
 from genus.data import Source, open_source
 from genus.errors import CheckpointError, SettingsError, brief
 from genus.hardware import OutOfMemory, is_out_of_memory
-from genus.kinds import Domain, Grid
+from genus.kinds import Domain
 from genus.nn.per_item import allocate
 from genus.prob import noise
 from genus.runs import checkpoint
@@ -212,6 +212,6 @@ def build(
             allocate(model, items)
     except AllowanceError as error:
         raise SettingsError(f"{config.model}: a model of these settings takes {error}; make it smaller.") from None
-    if isinstance(domain, Grid) and len(domain.size) == 2:
+    if domain.is_picture:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster so
     return model
