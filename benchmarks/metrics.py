@@ -28,7 +28,8 @@ from torch import Tensor
 
 from genus.evaluate.fidelity import density_coverage, frechet, kernel_distance, precision_recall
 from genus.evaluate.memorisation import data_copying
-from genus.evaluate.shapes import chamfer_matrix, emd_matrix, jsd, set_metrics
+from genus.evaluate.shapes import emd_matrix, jsd, set_metrics
+from genus.geometry.clouds import chamfer_matrix
 from genus.prob import noise
 
 Line = tuple[str, Callable[[], Sequence[float]], str, Callable[[], Sequence[float]]]

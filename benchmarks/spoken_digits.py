@@ -20,8 +20,8 @@ from genus.contract import HasPosterior
 from genus.data import Source
 from genus.evaluate.recognition import Judge, judge_of
 from genus.kinds import Label
+from genus.kinds.waveform import spectrograms, wav
 from genus.prob import noise
-from genus.report.sound import spectrograms, wav
 from genus.runs import open_run
 
 

@@ -19,12 +19,13 @@ MODELS = MATHEMATICS | CORE
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "recipe": set(),
-    "kinds": {"errors", "prob", "geometry"},
+    "kinds": {"errors", "prob", "geometry", "drawing"},
     "settings": {"errors"},
     "registry": {"errors", "contract"},
     "contract": {"errors", "kinds", "recipe", "prob"},
     "hardware": {"errors"},
     "prob": {"errors"},
+    "drawing": set(),
     "chains": {"prob", "errors"},
     "nn": {"prob", "errors", "kinds"},
     "geometry": {"prob", "errors"},
@@ -38,13 +39,13 @@ ARROWS: dict[str, set[str]] = {
     "compress": MODELS | {"models", "data", "runs", "training"},
     "explore": MODELS | {"data"},
     "exchange": MODELS | {"models"},
-    "report": MODELS | {"models", "data", "runs", "training", "evaluate", "chains"},
+    "report": MODELS | {"models", "data", "runs", "training", "evaluate", "chains", "drawing"},
     "compare": MODELS | {"models", "data", "runs", "training", "evaluate", "report"},
     "studio": MODELS | {"models", "data", "runs", "training", "evaluate", "report"},
     "api": MODELS | {"models", "data", "runs", "training", "evaluate", "report", "compare", "testing"},
     "cli": MODELS
     | {"models", "data", "runs", "training", "evaluate", "report", "compare", "studio", "testing", "api"}
-    | {"chains", "compress", "explore", "exchange"},
+    | {"chains", "compress", "drawing", "explore", "exchange"},
 }
 GENUS_ITSELF = {"__init__", "__main__"}  # the front door re-exports from everywhere
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from genus.data import DataOptions, open_source, preview, symbols
+from genus.data import DataOptions, open_source, preview
 from genus.data.sequences import read_states, read_text
 from genus.errors import DataFormatError, SettingsError
 from genus.kinds import Tokens
+from genus.kinds.tokens import GAP
 from genus.report.pictures import sheet
 
 STORY = "".join(f"{n} bottles, Łódź\n" for n in range(400))
@@ -26,7 +27,7 @@ def test_a_text_is_windows_in_its_order(tmp_path: Path) -> None:
     domain = source.domain
     assert isinstance(domain, Tokens) and domain.length == 50
     assert domain.names == tuple(sorted(set(STORY))) and source.name == "story.txt (windows of 50)"
-    windows = [text for split in source.splits.values() for text in symbols.texts(split.x, domain)]
+    windows = [text for split in source.splits.values() for text in domain.texts(split.x)]
     assert "".join(windows) == STORY[: len(STORY) // 50 * 50]  # every character once, no window across a split
     count = len(STORY) // 50
     assert [len(split) for split in source.splits.values()] == [count - 2 * (count // 10), count // 10, count // 10]
@@ -41,7 +42,7 @@ def test_many_characters_are_more_than_a_byte(tmp_path: Path) -> None:
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 1200)))
     source = open_source(written(tmp_path, text), DataOptions(length=100))
     assert source.domain.dtype == torch.int64 and source.domain.levels == 1200
-    assert "".join(t for s in source.splits.values() for t in symbols.texts(s.x, source.domain)) == text
+    assert "".join(t for s in source.splits.values() for t in source.domain.texts(s.x)) == text
 
 
 def test_a_mark_at_the_start_and_foreign_ends_of_lines_are_not_text(tmp_path: Path) -> None:
@@ -136,10 +137,10 @@ def test_text_is_shown_as_text_and_codes_as_strips(tmp_path: Path) -> None:
     x = source.train.x[:7]
     words, strips = sheet(x, source.domain), sheet(x, Tokens(64, source.domain.levels))
     assert words[:4] == strips[:4] == b"\x89PNG" and words != strips and words == sheet(x, source.domain)
-    page = symbols.page(torch.tensor([[0, 1, 2], [2, 1, 0]]), Tokens(3, 3), width=100)
-    row = [tuple(page[12, 20 + 30 * k]) for k in range(3)]
-    assert len(set(row)) == 3 and row[::-1] == [tuple(page[12 + symbols.GAP + 24, 20 + 30 * k]) for k in range(3)]
-    assert not symbols.is_text(Tokens(2, 2, ("ab", "c"))) and not symbols.is_text(Tokens(2, 2))
+    page = np.asarray(Tokens(3, 3).draw(torch.tensor([[0, 1, 2], [2, 1, 0]]), width=100))
+    row = [tuple(page[12, 12 + 30 * k]) for k in range(3)]
+    assert len(set(row)) == 3 and row[::-1] == [tuple(page[12 + GAP + 24, 12 + 30 * k]) for k in range(3)]
+    assert not Tokens(2, 2, ("ab", "c")).is_text and not Tokens(2, 2).is_text
 
 
 @pytest.mark.parametrize("length", [1, 5, 5000])
@@ -147,5 +148,5 @@ def test_text_is_shown_as_text_and_codes_as_strips(tmp_path: Path) -> None:
 def test_sequences_of_any_length_have_a_picture(length: int, columns: int | None) -> None:
     x = torch.arange(4 * length).view(4, length) % 40
     for domain in (Tokens(length, 40), Tokens(length, 40, tuple(map(chr, range(65, 105))))):
-        height, width, _ = symbols.page(x, domain, columns).shape
+        width, height = domain.draw(x, columns=columns).size
         assert height < 2000 and 10 < width < 1000

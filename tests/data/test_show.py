@@ -19,7 +19,7 @@ def test_a_preview_shows_something(name, options):
 
 def test_the_digits_of_a_preview_are_the_digits(tmp_path):
     source = open_source("digits")
-    tile = np.asarray(preview(source))[4:76, 4:76, 0][4::9, 4::9]
+    tile = np.asarray(preview(source))[:56, :56, 0][3::7, 3::7]
     assert np.array_equal(tile, (source.train.x[0, 0].float() * 255 / 16).round().byte().numpy())
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from genus.data.source import TensorSplit
 from genus.evaluate.memorisation import CLEAR, CLOSE, COPIES, CopyTest, copying, nearest, verdict
 from genus.evaluate.score import Row, Score
-from genus.evaluate.shapes import chamfer_matrix
+from genus.geometry.clouds import chamfer_matrix
 from genus.kinds import Domain, Grid, Points, Vectors
 from genus.prob import noise
 

@@ -11,7 +11,8 @@ from genus.evaluate.features import features_of
 from genus.evaluate.fidelity import compare, density_coverage, frechet, kernel_distance, perfect_coverage
 from genus.evaluate.memorisation import CLEAR, COPIES, CopyTest, verdict
 from genus.evaluate.score import Row
-from genus.evaluate.shapes import _set_metrics, _symmetric, chamfer_matrix, emd_matrix, perfect_1nna
+from genus.evaluate.shapes import _set_metrics, _symmetric, emd_matrix, perfect_1nna
+from genus.geometry.clouds import chamfer_matrix
 from genus.prob import noise
 
 

@@ -17,7 +17,8 @@ from genus.data.source import TensorSplit
 from genus.evaluate import fidelity
 from genus.evaluate.fidelity import compare, density_coverage, frechet, kernel_distance, precision_recall
 from genus.evaluate.memorisation import copying, data_copying
-from genus.evaluate.shapes import chamfer, chamfer_matrix, emd, emd_matrix, jsd, set_metrics
+from genus.evaluate.shapes import emd, emd_matrix, jsd, set_metrics
+from genus.geometry.clouds import chamfer, chamfer_matrix
 from genus.kinds import Vectors
 from genus.prob import noise
 

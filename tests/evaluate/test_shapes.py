@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.evaluate.shapes import chamfer, chamfer_matrix, emd, emd_matrix, jsd, reduce_points, set_metrics
+from genus.evaluate.shapes import emd, emd_matrix, jsd, set_metrics
+from genus.geometry.clouds import chamfer, chamfer_matrix, reduce_points
 from genus.prob import noise
 
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from genus.drawing import turn
 from genus.kinds import Grid, Label, Points, Pyramid, Vectors
+from genus.kinds.grid import voxels
 from genus.prob import noise
-from genus.report.pictures import pairs, sheet, turn, voxels
+from genus.report.pictures import pairs, sheet
 from genus.report.plots import curves, losses_of, svg_of
 
 
@@ -36,13 +38,13 @@ def test_pictures_are_enlarged_pixel_by_pixel(channels: int, levels: int) -> Non
         (Grid(2, (6, 5), 9), 10),
         (Grid(1, (5, 5, 5), 2), 3),
         (Grid(3, (6, 8, 8), 256), 2),
+        (Grid(1, (5, 8, 8), 2, axes="tyx"), 2),
+        (Pyramid((5, 8), 3, 300), 3),
         (Points(50, 3), 5),
         (Points(50, 2), 1),
         (Vectors(1), 30),
         (Vectors(2, ("$a$", "b_c")), 30),
         (Vectors(6), 30),
-        (Pyramid((5, 7), 3, 9), 4),
-        (Pyramid((6,), 2, 9), 4),
     ],
     ids=str,
 )
@@ -59,16 +61,6 @@ def test_every_domain_has_a_picture(domain, count: int) -> None:
     assert sheet(x, domain, real=real) == first
 
 
-def test_the_grids_of_a_pyramid_stand_side_by_side() -> None:
-    """The coarsest first, every code as wide as the codes of the finest that it covers."""
-    domain = Pyramid((4, 4), 2, 5)
-    x = torch.tensor([[0, 1, 2, 3] + [4] * 15 + [0]])
-    page = pixels(sheet(x, domain, width=10))[..., 0]
-    assert page.tolist() == [
-        *[[0, 0, 64, 64] + [255] * 4] * 2, [128, 128, 191, 191] + [255] * 4, [128, 128, 191, 191] + [255] * 3 + [0]
-    ]  # fmt: skip
-
-
 def test_a_degenerate_cloud_and_no_data() -> None:
     assert pixels(sheet(torch.zeros(1, 9, 3), Points(9))).size
     with pytest.raises(ValueError, match="at least one"):
@@ -77,6 +69,22 @@ def test_a_degenerate_cloud_and_no_data() -> None:
         sheet(torch.zeros(2, dtype=torch.int64), Label(("a",)))
     with pytest.raises(ValueError, match="expected shape"):
         sheet(torch.zeros(2, 8, 3), Points(9))
+
+
+def test_a_clip_is_never_drawn_as_voxels() -> None:
+    x = noise.integers(2, (1, 1, 5, 6, 7), noise.stream("clip")).to(torch.uint8)
+    clip = pixels(sheet(x, Grid(1, (5, 6, 7), 2, axes="tyx"), width=5 * 7 + 2))
+    assert np.array_equal(clip[..., 0], 255 * np.concatenate(list(x[0, 0].numpy()), 1))  # its frames, side by side
+    solid = pixels(sheet(x, Grid(1, (5, 6, 7), 2), width=5 * 7 + 2))
+    assert solid.shape != clip.shape and solid.std(2).max() > 10  # in colours
+
+
+def test_captions_stand_under_their_pictures() -> None:
+    x = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+    plain = np.asarray(Grid(1, (8, 8), 2).draw(x, columns=3, width=300))
+    named = np.asarray(Grid(1, (8, 8), 2).draw(x, columns=3, width=300, captions=["one", "", "three"]))
+    assert np.array_equal(named[: len(plain)], plain)
+    assert [(part.min() < 200) for part in np.array_split(named[len(plain) :], 3, axis=1)] == [True, False, True]
 
 
 def test_pairs_put_items_beside_their_query() -> None:

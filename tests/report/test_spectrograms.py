@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from genus.kinds import Waveform
+from genus.kinds.waveform import spectrograms, wav
 from genus.report.pictures import pairs, sheet
-from genus.report.sound import spectrograms, wav
 
 
 def tones(domain: Waveform, count: int) -> torch.Tensor:

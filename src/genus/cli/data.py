@@ -51,7 +51,6 @@ def _list() -> int:
 def _show(name: str, out: Path | None, options: dict[str, Any]) -> int:
     from genus.api import open_source
     from genus.data import data_options, describe, preview
-    from genus.kinds import Pyramid
 
     source = open_source(name, data_options(**options))
     console = Console()
@@ -59,8 +58,6 @@ def _show(name: str, out: Path | None, options: dict[str, Any]) -> int:
     for key, value in describe(source).items():
         table.add_row(f"[bold]{key}[/]", escape(value))
     console.print(table)
-    if isinstance(source.domain, Pyramid):  # has no picture
-        return 0
     path = out or Path("runs") / f"{Path(name.removeprefix('run:')).stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     preview(source).save(path)

@@ -68,10 +68,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(chosen: DiagnoseFlags) -> int:
+    from genus.drawing import png_of
     from genus.evaluate.diagnose import diagnose
     from genus.models.diffusion._diffusion import GaussianDiffusion
     from genus.report.diagnosis import ROWS, picture, plots, reconstructions
-    from genus.report.pictures import png_of
 
     assert chosen.run is not None
     run = flags.opened(chosen.run)
@@ -100,12 +100,12 @@ def _run(chosen: DiagnoseFlags) -> int:
 
 
 def _samplers(chosen: DiagnoseFlags, run: "Run", split: "Split") -> int:
+    from genus.drawing import png_of
     from genus.evaluate.fidelity import Estimate
     from genus.evaluate.samplers import densities, sampler_curves
     from genus.models.diffusion._diffusion import GaussianDiffusion
     from genus.report.diagnosis import with_error
     from genus.report.noise import curves_plot
-    from genus.report.pictures import png_of
     from genus.report.write import SAMPLERS
 
     assert isinstance(run.model, GaussianDiffusion)
@@ -171,9 +171,9 @@ def _show(console: Console, told: "Diagnosis") -> None:
 
 
 def _curse(chosen: DiagnoseFlags) -> int:
+    from genus.drawing import png_of
     from genus.evaluate.curse import curse
     from genus.report.diagnosis import curse_plot
-    from genus.report.pictures import png_of
     from genus.report.plots import svg_of
 
     found = curse(seed=chosen.seed)

@@ -102,27 +102,20 @@ def listed(index: "Tensor") -> str:
 
 def write(run: "Run", rows: "Tensor", out: Path | None, name: str, domain: "Domain | None" = None) -> None:
     """Write data ``(rows, columns, *shape)`` as one picture, ``RUN/explore/NAME.png`` unless said
-    otherwise, and print its path; where the domain has no pictures, as arrays (.npz).
+    otherwise, and print its path.
 
     domain: of the rows, if not the run's own.
     """
-    import numpy as np
     import torch
 
     from genus.explore.moves import MOST
-    from genus.kinds import Tokens, Vectors
     from genus.report.pictures import sheet
 
     domain = domain or run.domain
     plain = re.sub("[^A-Za-z0-9.=-]+", "-", name.replace("<", "-below-").replace(">", "-above-"))
     path = out or run.path / "explore" / f"{plain}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    flat = rows.flatten(0, 1).cpu()
-    if isinstance(domain, Tokens):
-        path = path.with_suffix(".npz")
-        np.savez_compressed(path, x=rows.cpu().numpy())
-    else:
-        some = run.source.train.first(MOST)
-        real = some.batch(torch.arange(len(some))).x if isinstance(domain, Vectors) else None
-        path.write_bytes(sheet(flat, domain, columns=rows.shape[1], real=real))
+    some = run.source.train.first(MOST)
+    real = some.batch(torch.arange(len(some))).x if domain.scattered else None
+    path.write_bytes(sheet(rows.flatten(0, 1).cpu(), domain, columns=rows.shape[1], real=real))
     print(path)

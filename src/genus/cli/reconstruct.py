@@ -2,17 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tyro
 
 from genus.cli import flags
 from genus.cli.exploring import Whose
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from genus.kinds import Domain
 
 ABOUT = """What the latents of a run keep: data above what is decoded from their latents.
 
@@ -50,25 +44,6 @@ def main(arguments: list[str]) -> int:
     x, condition, what = chosen_data(run, chosen)
     again = reconstruct(run.model, x, condition).cpu()
     print(f"columns: {what}" if len(x) <= SHOWN else f"{len(x):,} test items, the first {SHOWN} shown")
-    print(error(x, again, run.domain))
+    print(run.domain.error(x, again))
     write(run, torch.stack([x[:SHOWN], again[:SHOWN]]), chosen.out, f"reconstruct-{chosen.which()}")
     return 0
-
-
-def error(x: "Tensor", again: "Tensor", domain: "Domain") -> str:
-    """How far ``again`` is from ``x``, both ``(N, *domain.shape)``, as a sentence that says what is measured."""
-    from genus.evaluate.shapes import chamfer
-    from genus.kinds import Discrete, Grid, Points, Waveform
-
-    unit = ""
-    match domain:
-        case Points():  # in no order
-            return f"mean Chamfer distance: {float(chamfer(x, again, squared=False).mean()):.4g}"
-        case Waveform():
-            x, again, unit = domain.amplitudes(x), domain.amplitudes(again), " of an amplitude of 1"
-        case Grid(ordered=True) if domain.levels > 2:
-            unit = f" of {domain.levels - 1} levels"
-        case _ if isinstance(domain, Discrete):
-            return f"entries that differ: {float((x != again).double().mean()):.2%}"
-    rmse = float((x.double() - again.double()).square().mean().sqrt())
-    return f"root mean square error of an entry: {rmse:.4g}{unit}"

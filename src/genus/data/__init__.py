@@ -12,7 +12,7 @@ __all__ = ["DataOptions", "Source", "TensorSplit", "data_options", "describe", "
 
 
 def __getattr__(name: str) -> object:
-    if name in ("describe", "preview"):  # they need matplotlib, which takes a while to import
+    if name in ("describe", "preview"):  # they need Pillow, which takes a while to import
         from genus.data import show
 
         return getattr(show, name)

@@ -19,7 +19,7 @@ from genus.evaluate.features import Features
 from genus.evaluate.floors import floors
 from genus.evaluate.score import Row, Scorecard
 from genus.evaluate.scorecard import CLOUDS, ITEMS, Comparison, draw, real_rows
-from genus.evaluate.shapes import in_order, reduce_points
+from genus.geometry.clouds import in_order, reduce_points
 from genus.kinds import Domain, Grid, Points, Vectors
 from genus.prob import noise
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from genus.contract import Split
 from genus.evaluate._items import DataSource, choose, gather
 from genus.evaluate.score import Row, Score
-from genus.evaluate.shapes import chamfer, chamfer_matrix, in_order, reduce_points
 from genus.evaluate.uncertainty import LEAST, METHOD, halves, spread
+from genus.geometry.clouds import chamfer, chamfer_matrix, in_order, reduce_points
 from genus.kinds import Domain, Points
 from genus.prob import noise
 

@@ -7,7 +7,6 @@ clouds there are, so sets of unequal size are refused; their errors are the spre
 halves of the pairs of clouds (`genus.evaluate.uncertainty`).
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -21,10 +20,8 @@ from torch import Tensor
 
 from genus.evaluate.score import Score
 from genus.evaluate.uncertainty import LEAST, METHOD, halves, spread
+from genus.geometry.clouds import chamfer_matrix, check_clouds, reduce_points
 from genus.prob import noise
-
-TILE = 1 << 19  # entries of a tile of distances: small enough to stay in the processor's cache
-
 
 DIRECTION: dict[str, dict[str, Any]] = {
     "MMD": {"better": "lower"},
@@ -33,48 +30,9 @@ DIRECTION: dict[str, dict[str, Any]] = {
 }
 
 
-def chamfer(a: Float[Tensor, "B N D"], b: Float[Tensor, "B M D"], *, squared: bool = True) -> Float[Tensor, " B"]:
-    """Chamfer distance of each pair of clouds, ``(B,)`` in coordinate units (squared if ``squared``)."""
-    _check(a, b)
-    if len(a) != len(b):
-        raise ValueError(f"expected as many clouds on both sides; got {len(a)} and {len(b)}. See chamfer_matrix.")
-    values = a.new_zeros(len(a))
-    for n, (x, y) in enumerate(zip(a, b, strict=True)):
-        distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")  # exact: 0 for equal points
-        values[n] = sum((part.square() if squared else part).mean() for part in (distance.amin(0), distance.amin(1)))
-    return values
-
-
-def chamfer_matrix(
-    a: Float[Tensor, "S N D"], b: Float[Tensor, "R M D"], *, squared: bool = True
-) -> Float[Tensor, "S R"]:
-    """Chamfer distance of every cloud of ``a`` to every cloud of ``b``, fast: squared distances are
-    right to about 1e-7 of the clouds' squared size."""
-    _check(a, b)
-    together = max(1, TILE // (a.shape[1] * b.shape[1]))
-    return torch.stack([torch.cat([_chamfer_one_to_many(x, y, squared) for y in b.split(together)]) for x in a])
-
-
-def _chamfer_one_to_many(x: Tensor, y: Tensor, squared: bool) -> Tensor:
-    """``x`` (N, D) to each cloud of ``y`` (R, M, D): d² = |x|² + |y|² - 2x·y as one matrix product,
-    in tiles of rows. Coordinates are centred first, so that little is lost to cancellation."""
-    centre = x.mean(0)
-    x, y = x - centre, y - centre
-    left = torch.cat([-2 * x, (x * x).sum(-1, keepdim=True), torch.ones_like(x[:, :1])], -1)
-    right = torch.cat([y, torch.ones_like(y[..., :1]), (y * y).sum(-1, keepdim=True)], -1).transpose(1, 2)
-    rows = max(1, TILE // (y.shape[0] * y.shape[1]))
-    from_x, from_y = [], y.new_full(y.shape[:2], torch.inf)
-    for tile in left.split(rows):
-        distance = torch.matmul(tile, right)  # (R, rows, M)
-        from_x.append(distance.amin(2))
-        from_y = torch.minimum(from_y, distance.amin(1))
-    nearest = [part.clamp_min(0) for part in (torch.cat(from_x, 1), from_y)]
-    return sum((part if squared else part.sqrt()).mean(1) for part in nearest)  # type: ignore[return-value]
-
-
 def emd(a: Float[Tensor, "B N D"], b: Float[Tensor, "B N D"]) -> Float[Tensor, " B"]:
     """Earth mover's distance of each pair: exact assignment, unsquared, mean per point (float64)."""
-    _check(a, b, same_count=True)
+    check_clouds(a, b, same_count=True)
     if len(a) != len(b):
         raise ValueError(f"expected as many clouds on both sides; got {len(a)} and {len(b)}. See emd_matrix.")
     return torch.tensor([_emd(x, y) for x, y in zip(_numpy(a), _numpy(b), strict=True)], dtype=torch.float64)
@@ -83,7 +41,7 @@ def emd(a: Float[Tensor, "B N D"], b: Float[Tensor, "B N D"]) -> Float[Tensor, "
 def emd_matrix(a: Float[Tensor, "S N D"], b: Float[Tensor, "R N D"]) -> Float[Tensor, "S R"]:
     """Earth mover's distance of every cloud of ``a`` to every cloud of ``b``; about 1 ms a pair
     at 128 points and 20 ms at 512, so reduce the clouds first."""
-    _check(a, b, same_count=True)
+    check_clouds(a, b, same_count=True)
     others = _numpy(b)
     return torch.tensor([[_emd(x, y) for y in others] for x in _numpy(a)], dtype=torch.float64)
 
@@ -110,7 +68,7 @@ class SetMetrics:
         emd_points: int = 128,
         seed: int = 0,
     ):
-        _check(reference, reference)
+        check_clouds(reference, reference)
         self.reference, self.seed = reference, seed
         self.most = {"CD": points, "EMD": emd_points}
         self.told: dict[str, dict[str, Any]] = {
@@ -125,7 +83,7 @@ class SetMetrics:
 
     def __call__(self, generated: Float[Tensor, "S N D"]) -> list[Score]:
         """The six numbers. Raises a ValueError for another number of clouds, NaN and infinity."""
-        _check(generated, self.reference)
+        check_clouds(generated, self.reference)
         if len(generated) != len(self.reference) or len(self.reference) < 2:
             raise ValueError(
                 f"expected two sets of one size (at least 2), as the numbers depend on it; "
@@ -216,7 +174,7 @@ def jsd(
     empty by chance, which raises the number, so both sets must hold as many clouds and points.
     The standard error is that in this reference's frame, which all rows of a card share.
     """
-    _check(generated, reference)
+    check_clouds(generated, reference)
     if generated.shape != reference.shape:
         raise ValueError(
             f"jsd: expected two sets of one shape, as the number depends on how many points there are; got "
@@ -257,37 +215,6 @@ def _divergence(p: np.ndarray, q: np.ndarray, cells: int) -> float:
     p, q = (np.bincount(x.ravel(), minlength=cells) / x.size for x in (p, q))
     entropy = [-(x[x > 0] * np.log2(x[x > 0])).sum() for x in (p, q, (p + q) / 2)]
     return max(float(entropy[2] - (entropy[0] + entropy[1]) / 2), 0.0)
-
-
-def reduce_points(x: Float[Tensor, "S N D"], count: int, generator: torch.Generator) -> Float[Tensor, "S K D"]:
-    """``count`` points of each cloud by lot, all of them if there are no more. The lot falls on
-    places, the same in each cloud, so equal clouds stay equal."""
-    if x.shape[1] <= count:
-        return x
-    return x[:, noise.permutation(x.shape[1], generator)[:count].to(x.device)]
-
-
-def in_order(clouds: Float[Tensor, "S N D"]) -> Float[Tensor, "S N D"]:
-    """The points of each cloud along one oblique line: a cloud whose points were shuffled is the
-    same cloud again, and is thinned to the same points."""
-    line = torch.tensor([0.62, 0.45, 0.64], dtype=clouds.dtype, device=clouds.device)[: clouds.shape[2]]
-    order = (clouds * line).sum(2).argsort(1)
-    return clouds.gather(1, order[..., None].expand_as(clouds))
-
-
-def _check(a: Tensor, b: Tensor, same_count: bool = False) -> None:
-    if a.ndim != 3 or b.ndim != 3 or a.shape[-1] != b.shape[-1] or not math.prod(a.shape[1:]) or not b.shape[1]:
-        raise ValueError(
-            f"expected two sets of clouds (clouds, points, dimensions) of one dimension; "
-            f"got {tuple(a.shape)} and {tuple(b.shape)}."
-        )
-    if same_count and a.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"the earth mover's distance assigns points one to one; got clouds of {a.shape[1]} and {b.shape[1]}. "
-            "Reduce both to one number with reduce_points."
-        )
-    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
-        raise ValueError("expected finite coordinates; got NaN or infinity.")
 
 
 def _numpy(x: Tensor) -> np.ndarray:

@@ -14,13 +14,18 @@ written, compared and scored. The rest of genus asks the domain, and does not kn
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from genus.prob import noise
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 Reading = Literal["label", "numbers", "symbols", "planes", "points"]
 
@@ -33,6 +38,7 @@ class Domain(ABC):
     plural: ClassVar[str]  # what many are called in a sentence
     dtype: ClassVar[torch.dtype]
     read_as: ClassVar[Reading] = "numbers"  # how a network reads it as a condition (`genus.nn.condition`)
+    scattered: ClassVar[bool] = False  # whether data are drawn as dots of one picture, which holds very many
     on_grid: ClassVar[bool] = False  # whether entries have places, ``(channels, *size)``, and are shown as pixels
 
     @property
@@ -76,6 +82,11 @@ class Domain(ABC):
         return False
 
     @property
+    def turns(self) -> bool:
+        """Whether a page shows data as clouds ``(N, points, 3)`` that people turn."""
+        return False
+
+    @property
     def sort(self) -> str:
         """The kind in a word, finer where models have other recipes for a sort of it (``codes``)."""
         return self.kind
@@ -89,6 +100,10 @@ class Domain(ABC):
         """Data ``(B, *shape)`` as those of the `members`, by name: each ``(B, *its shape)``."""
         return {"all": x}
 
+    def of(self, x: Tensor) -> Self:
+        """The domain of data ``(B, ...)`` that differ from this one in what may differ: the number of points."""
+        return self
+
     @classmethod
     def tiny(cls) -> tuple[Self, ...]:
         """Small examples, on which models are checked: among them, of integers, some of at most 100 `states`."""
@@ -101,6 +116,35 @@ class Domain(ABC):
         """
         unit = 3.0 / (1 + torch.arange(self.num_dims)).view(self.shape)
         return 5 + unit * (self._wide(label) + 0.3 * noise.normal((len(label), *self.shape), self._toys(name)))
+
+    def draw(
+        self,
+        x: Tensor,
+        *,
+        columns: int | None = None,
+        width: int = 880,
+        real: Tensor | None = None,
+        captions: Sequence[str] = (),
+    ) -> "PIL.Image.Image":
+        """A picture of data ``(B, *shape)`` on the CPU, B >= 1, about ``width`` pixels wide.
+
+        real: others, drawn under them where a kind is `scattered`. captions: a word for each datum, such as its class.
+        Raises a ValueError for kinds that are not drawn.
+        """
+        raise ValueError(f"there is no picture of {self}.")
+
+    def write(self, x: Tensor, place: Path) -> list[Path]:
+        """Write data ``(B, *shape)`` as files that other programs open, if there are such: ``place.ENDING``, or files
+        in the folder ``place``. Returns their paths."""
+        return []
+
+    def facts(self, x: Tensor) -> dict[str, str]:
+        """What there is to say of training data ``(N, *shape)``, as rows of a table: what -> words."""
+        return {"values in train": f"{x.min():g} to {x.max():g}, mean {x.float().mean():.4g}"}
+
+    def error(self, x: Tensor, again: Tensor) -> str:
+        """How far ``again`` is from ``x``, both ``(N, *shape)``, as a sentence that says what is measured."""
+        return root_mean_square(x, again)
 
     def rivals(self, x: Tensor) -> dict[str, int]:
         """Bytes that formats made for such data take for ``x`` without loss, by name; none that is not installed."""
@@ -134,6 +178,12 @@ class Domain(ABC):
         return {"kind": self.kind, **asdict(self)}
 
 
+def root_mean_square(x: Tensor, again: Tensor, unit: str = "") -> str:
+    """The error of an entry, as a sentence."""
+    rmse = float((x.double() - again.double()).square().mean().sqrt())
+    return f"root mean square error of an entry: {rmse:.4g}{unit}"
+
+
 @dataclass(frozen=True)
 class Discrete(Domain):
     """A domain of integers ``0 .. levels-1``, stored as uint8 where they fit and int64 otherwise."""
@@ -151,3 +201,6 @@ class Discrete(Domain):
         pattern = (torch.arange(self.num_dims).view(self.shape) * (wide + 1) + wide) % self.levels
         anything = noise.integers(self.levels, shape, generator)
         return torch.where(noise.uniform(shape, generator) < 0.7, pattern, anything).to(self.dtype)
+
+    def error(self, x: Tensor, again: Tensor) -> str:
+        return f"entries that differ: {float((x != again).double().mean()):.2%}"

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -9,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genus.kinds._domain import Discrete, Domain, Reading
+from genus.kinds._domain import Discrete, Domain, Reading, root_mean_square
 
 if TYPE_CHECKING:
     import PIL.Image
+    from matplotlib.figure import Figure
 
 LARGEST_SIDE = 16383  # of a WebP picture
 
@@ -89,6 +91,36 @@ class Grid(Discrete):
     def sort(self) -> str:
         return self.kind if self.ordered else "codes"
 
+    def draw(
+        self,
+        x: Tensor,
+        *,
+        columns: int | None = None,
+        width: int = 880,
+        real: Tensor | None = None,
+        captions: Sequence[str] = (),
+    ) -> "PIL.Image.Image":
+        """Pictures enlarged by a whole factor, pixel by pixel; volumes of two levels as voxels, seen from one side,
+        their second axis up; clips and other volumes as strips of frames; lines as curves."""
+        from genus import drawing
+
+        axes, solid = len(self.size), self.axes == "zyx" and self.channels == 1 and self.levels == 2
+        if axes not in (1, 2, 3):
+            raise ValueError(f"there is no picture of {self}.")
+        if axes == 1:
+            return drawing.rendered(_lines(x))
+        columns = columns or (1 if axes == 3 and not solid else drawing.columns_of(len(x)))
+        if solid:
+            tiles = [voxels(datum[0] > 0, drawing.side(width, columns)) for datum in x.numpy()]
+        else:
+            tiles = [(_rgb if axes == 2 else _strip)(datum, self.levels) for datum in x.numpy()]
+        return drawing.tiled(tiles, columns, width, captions)
+
+    def error(self, x: Tensor, again: Tensor) -> str:
+        if not self.ordered or self.levels == 2:
+            return super().error(x, again)
+        return root_mean_square(x, again, f" of {self.levels - 1} levels")
+
     def rivals(self, x: Tensor) -> dict[str, int]:
         """Pictures as PNG and WebP, twice: a file for each, summed, which pays for a header and an empty dictionary
         each time; and all on one sheet, near to a square, where the coder can look across pictures."""
@@ -109,6 +141,69 @@ class Grid(Discrete):
         kind = "levels" if self.ordered else "codes"
         name = "clip" if self.is_clip else "grid"
         return f"{name} {self.channels}x{'x'.join(map(str, self.size))}, {self.levels} {kind}"
+
+
+def _rgb(datum: np.ndarray, levels: int) -> np.ndarray:
+    """``(C, H, W)`` integers to ``(H, W, 3)``; channels that are neither grey nor colour go side by side."""
+    grey = (datum.astype(np.float64) * (255 / (levels - 1))).round().astype(np.uint8)
+    if len(grey) == 3:
+        return grey.transpose(1, 2, 0)
+    return np.repeat(np.concatenate(list(grey), axis=1)[..., None], 3, axis=2)
+
+
+def _strip(datum: np.ndarray, levels: int, frames: int = 8) -> np.ndarray:
+    """A clip ``(C, T, H, W)`` as a strip of up to ``frames`` frames."""
+    chosen = np.linspace(0, datum.shape[1] - 1, min(frames, datum.shape[1])).round().astype(int)
+    return np.concatenate([_rgb(datum[:, t], levels) for t in chosen], axis=1)
+
+
+def _lines(x: Tensor, most: int = 8) -> "Figure":
+    """Data on a line ``(B, C, L)``: one small curve each."""
+    from matplotlib.figure import Figure
+
+    from genus.drawing import GENERATED, plain
+
+    shown = x[:most]
+    figure = Figure((8.8, 0.9 * len(shown)), layout="constrained")
+    for axis, datum in zip(np.atleast_1d(figure.subplots(len(shown), 1)), shown.numpy(), strict=True):
+        axis.plot(datum.T, color=GENERATED, linewidth=0.8)
+        plain(axis)
+    return figure
+
+
+FACES = {  # the three kinds of face that the view sees: outward axis, corners, brightness
+    0: (((1, 0, 0), (1, 1, 0), (1, 1, 1), (1, 0, 1)), 0.72),
+    1: (((0, 1, 0), (1, 1, 0), (1, 1, 1), (0, 1, 1)), 1.0),
+    2: (((0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)), 0.86),
+}
+
+
+def voxels(filled: np.ndarray, size: int = 200) -> np.ndarray:
+    """Occupied cells ``(X, Y, Z)`` as a picture, Y up: exposed faces, far ones first."""
+    from PIL import Image, ImageDraw
+
+    from genus.drawing import HEIGHT, PAPER, SHARP, turn
+
+    canvas = Image.new("RGB", (size * SHARP, size * SHARP), PAPER)
+    brush = ImageDraw.Draw(canvas)
+    middle = np.array(filled.shape) / 2
+    scale = SHARP * size * 0.48 / np.linalg.norm(middle)
+    polygons = []
+    for axis, (corners, brightness) in FACES.items():
+        step = np.eye(3, dtype=int)[axis]
+        beyond = np.pad(filled, [(0, 1) if a == axis else (0, 0) for a in range(3)])
+        beyond = beyond[tuple(slice(step[a], step[a] + filled.shape[a]) for a in range(3))]
+        cells = np.argwhere(filled & ~beyond)
+        if not len(cells):
+            continue
+        seen = turn((cells[:, None] + np.array(corners) - middle).reshape(-1, 3)).reshape(len(cells), 4, 3)
+        colour = 255 * HEIGHT(0.08 + 0.82 * (cells[:, 1] + 0.5) / filled.shape[1])[:, :3] * brightness
+        polygons += list(
+            zip(seen[..., 2].mean(1), seen[..., :2] * [1, -1] * scale + size * SHARP / 2, colour, strict=True)
+        )
+    for _, outline, colour in sorted(polygons, key=lambda polygon: polygon[0]):
+        brush.polygon([tuple(corner) for corner in outline], fill=tuple(int(part) for part in colour))
+    return np.asarray(canvas.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def picture_of(domain: Domain, *channels: int) -> Grid | None:

@@ -1,13 +1,21 @@
 """Clouds of points in no order."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from genus.geometry.clouds import chamfer
 from genus.kinds._domain import Domain, Reading
 from genus.prob import noise
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 
 @dataclass(frozen=True)
@@ -34,13 +42,74 @@ class Points(Domain):
     def levels(self) -> None:
         return None
 
+    @property
+    def turns(self) -> bool:
+        return self.dim == 3
+
+    def error(self, x: Tensor, again: Tensor) -> str:
+        return f"mean Chamfer distance: {float(chamfer(x, again, squared=False).mean()):.4g}"
+
     @classmethod
     def tiny(cls) -> tuple[Self, ...]:
         return (cls(16, 3),)
+
+    def of(self, x: Tensor) -> Self:
+        return replace(self, count=x.shape[1])
 
     def toy(self, label: Tensor, name: str = "toy") -> Tensor:
         normal = noise.normal((len(label), self.count, self.dim), self._toys(name))
         return 2 + (1 + 0.5 * self._wide(label)) * torch.nn.functional.normalize(normal, dim=-1)
 
+    def draw(
+        self,
+        x: Tensor,
+        *,
+        columns: int | None = None,
+        width: int = 880,
+        real: Tensor | None = None,
+        captions: Sequence[str] = (),
+    ) -> "PIL.Image.Image":
+        """From one fixed view, coloured by height: the second axis is up."""
+        from genus import drawing
+
+        columns = columns or drawing.columns_of(len(x))
+        return drawing.tiled(
+            [cloud(datum, drawing.side(width, columns)) for datum in x.numpy()], columns, width, captions
+        )
+
+    def write(self, x: Tensor, place: Path) -> list[Path]:
+        """A PLY file each, in the folder ``place``; clouds that are not in three dimensions are not written."""
+        if self.dim != 3:
+            return []
+        import trimesh
+
+        place.mkdir(exist_ok=True)
+        paths = [place / f"{number:04d}.ply" for number in range(len(x))]
+        for path, datum in zip(paths, x.numpy(), strict=True):
+            path.write_bytes(trimesh.PointCloud(datum).export(file_type="ply"))
+        return paths
+
     def __str__(self) -> str:
         return f"{self.count} points in {self.dim}-D"
+
+
+def cloud(points: np.ndarray, size: int = 200) -> np.ndarray:
+    """A cloud of points as a picture: near points last, far ones paler. Clouds of 1 or 2
+    dimensions are drawn flat. The scale is the cloud's own."""
+    from PIL import Image, ImageDraw
+
+    from genus.drawing import PAPER, SHARP, shade, turn
+
+    points = np.pad(points[:, :3].astype(np.float64), ((0, 0), (0, max(0, 3 - points.shape[1]))))
+    centred = points - (points.min(0) + points.max(0)) / 2
+    seen = turn(centred) if np.ptp(points[:, 2]) > 0 else centred
+    reach = max(np.linalg.norm(centred, axis=1).max(), 1e-9)
+    canvas = Image.new("RGB", (size * SHARP, size * SHARP), PAPER)
+    brush = ImageDraw.Draw(canvas)
+    radius = SHARP * size * min(max(0.32 / math.sqrt(len(points)), 0.006), 0.03)
+    places = SHARP * size * (0.5 + 0.47 * seen[:, :2] / reach * [1, -1])
+    colours = shade(centred[:, 1] / reach, seen[:, 2] / reach)
+    for n in seen[:, 2].argsort():
+        (u, v), colour = places[n], tuple(int(part) for part in colours[n])
+        brush.ellipse((u - radius, v - radius, u + radius, v + radius), fill=colour)
+    return np.asarray(canvas.resize((size, size), Image.Resampling.LANCZOS))

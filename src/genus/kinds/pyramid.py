@@ -3,13 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from genus.kinds._domain import Discrete, Domain
 from genus.kinds.grid import Grid
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,12 @@ class Pyramid(Discrete):
 
     def split(self, x: Tensor) -> dict[str, Tensor]:
         return {name: grid.unsqueeze(1) for (name, _), grid in zip(self.members, self.grids(x), strict=True)}
+
+    def draw(self, x: Tensor, **how: Any) -> "PIL.Image.Image":
+        """Its grids side by side, each as large as the finest."""
+        grids = [interpolate(grid.float(), self.size, mode="nearest-exact") for grid in self.split(x).values()]
+        whole = torch.cat(grids, -1).to(self.dtype)
+        return Grid(1, tuple(whole.shape[2:]), self.levels).draw(whole, **how)
 
     def __str__(self) -> str:
         return f"codes on grids {', '.join('x'.join(map(str, size)) for size in self.sizes)}, {self.levels} codes"

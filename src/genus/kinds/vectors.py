@@ -1,11 +1,18 @@
 """Rows of numbers in the units of a table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from genus.kinds._domain import Domain
+
+if TYPE_CHECKING:
+    import PIL.Image
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -15,6 +22,7 @@ class Vectors(Domain):
     kind: ClassVar[str] = "vectors"
     plural: ClassVar[str] = "vectors"
     dtype: ClassVar[torch.dtype] = torch.float32
+    scattered: ClassVar[bool] = True
 
     features: int
     names: tuple[str, ...] = ()
@@ -36,5 +44,94 @@ class Vectors(Domain):
     def tiny(cls) -> tuple[Self, ...]:
         return (cls(2),)
 
+    def draw(
+        self,
+        x: Tensor,
+        *,
+        columns: int | None = None,
+        width: int = 880,
+        real: Tensor | None = None,
+        captions: Sequence[str] = (),
+    ) -> "PIL.Image.Image":
+        """All in one scatter, over ``real`` ones if given."""
+        from genus.drawing import rendered
+
+        return rendered(scatter(x, self, real, captions))
+
+    def facts(self, x: Tensor) -> dict[str, str]:
+        names = self.names or tuple(f"feature {k + 1}" for k in range(self.features))
+        spread = [f"{n} {m:.4g} ± {s:.3g}" for n, m, s in zip(names, x.mean(0), x.std(0), strict=True)]
+        return {"mean ± deviation": ", ".join(spread[:12]) + (", ..." if len(spread) > 12 else "")}
+
     def __str__(self) -> str:
         return f"vectors of {self.features} features"
+
+
+def scatter(
+    x: Tensor, domain: Vectors, real: Tensor | None = None, captions: Sequence[str] = (), most: int = 4
+) -> "Figure":
+    """Samples over real data, or data by their captions: one scatter for two features, pairs of the first ``most`` for
+    more. The axes are those of the real data, so samples far away lie outside."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    from genus.drawing import GENERATED, REAL, escape, plain
+
+    features = min(domain.features, most)
+    names = [escape(name) for name in domain.names] or [f"x{n + 1}" for n in range(domain.features)]
+    sets: list[tuple[Any, str, Tensor]] = [(REAL, "real", real)] if real is not None else []
+    groups = sorted(set(captions)) if len(set(captions)) <= 10 else []
+    for n, name in enumerate(groups):
+        sets.append((colormaps["tab10"](n), escape(name), x[torch.tensor([caption == name for caption in captions])]))
+    sets += [] if groups else [(GENERATED, "samples", x)]
+    clouds = [(colour, label, data[:2000].detach().cpu().double().numpy()) for colour, label, data in sets]
+    frame = (x if real is None else real).detach().cpu().double().numpy()
+    frame = np.stack([frame.min(0), frame.max(0)])
+    margin = 0.06 * np.where(np.ptp(frame, axis=0) > 0, np.ptp(frame, axis=0), 1)
+    low, high = frame[0] - margin, frame[1] + margin
+    if features <= 2:
+        side, grid = 3.4, [(0, 1 if features == 2 else 0)]
+        figure = Figure((side, side), layout="constrained")
+        axes = [[figure.add_subplot()]]
+    else:
+        figure = Figure((1.9 * features, 1.9 * features), layout="constrained")
+        axes = figure.subplots(features, features).tolist()
+        grid = [(column, row) for row in range(features) for column in range(features)]
+    for axis, (u, v) in zip((axis for row in axes for axis in row), grid, strict=True):
+        for colour, label, data in clouds:
+            if u == v:
+                axis.hist(
+                    data[:, u],
+                    bins=np.linspace(low[u], high[u], 40).tolist(),
+                    density=True,
+                    color=colour,
+                    alpha=0.6,
+                    label=label,
+                )
+            else:
+                axis.scatter(
+                    data[:, u],
+                    data[:, v],
+                    s=min(max(3, 1500 / len(data)), 20),
+                    color=colour,
+                    alpha=0.55,
+                    linewidths=0,
+                    label=label,
+                )
+                axis.set_ylim(low[v], high[v])
+        axis.set_xlim(low[u], high[u])
+        plain(axis)
+        if v == grid[-1][1]:
+            axis.set_xlabel(names[u])
+        if u == 0 and features > 1:
+            axis.set_ylabel(names[v])
+    if len(clouds) > 1:
+        figure.legend(
+            *axes[0][0].get_legend_handles_labels(),
+            loc="outside upper right",
+            ncols=min(len(clouds), 5),
+            frameon=False,
+            markerscale=3,
+            fontsize=8,
+        )
+    return figure

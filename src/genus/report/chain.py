@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from genus.chains import MarkovChain
-from genus.report.pictures import INK, escape, plain, png_of
+from genus.drawing import INK, escape, plain, png_of
 
 MOST_NODES = 12
 FAINTEST = 0.005  # rarer transitions are not drawn

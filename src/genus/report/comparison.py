@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from genus.evaluate.score import Scorecard, format, merge
-from genus.kinds import Grid, Points, Vectors
 from genus.report import page as html
 from genus.report.pictures import sheet
 from genus.report.plots import losses_of, svg_of
@@ -66,11 +65,11 @@ def group_elements(g: Group) -> list[html.Element]:
         html.Scores(tabulate(g.card.rows)),
         html.Heading("Samples", 3),
     ]
-    if isinstance(domain, Points) and domain.dim == 3:
+    if domain.turns:
         elements.append(
             html.Figures((scene(first.real, "held-out data", 6), *(scene(r.samples, name_of(r), 6) for r in g.reports)))
         )
-    elif isinstance(domain, Vectors):
+    elif domain.scattered:
         elements.append(
             html.Figures(
                 tuple(
@@ -82,7 +81,7 @@ def group_elements(g: Group) -> list[html.Element]:
             )
         )
     else:
-        shape = (24, 6) if isinstance(domain, Grid) and len(domain.size) == 2 else (6, 3)
+        shape = (24, 6) if domain.is_picture else (6, 3)
         real = figure(first.real[: shape[0]], domain, "Held-out data", "what samples should look like", shape[1], 480)
         own = (figure(r.samples[: shape[0]], domain, name_of(r), caption(r), shape[1], 480) for r in g.reports)
         elements.append(html.Figures((real, *own)))

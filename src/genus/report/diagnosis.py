@@ -10,16 +10,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from genus.contract import GenerativeModel, HasPosterior, Split
+from genus.drawing import GENERATED, INK, REAL, escape, plain
 from genus.evaluate._items import choose, gather
 from genus.evaluate.bounds import Mean, Prior
 from genus.evaluate.curse import Curse
 from genus.evaluate.diagnose import ACTIVE, Diagnosis, diagnose, others
 from genus.evaluate.fidelity import Estimate
 from genus.evaluate.likelihood import evaluating
-from genus.kinds import Domain, Grid, Vectors
+from genus.kinds import Domain
 from genus.prob import noise
 from genus.report import page as html
-from genus.report.pictures import GENERATED, INK, REAL, escape, plain, sheet
+from genus.report.pictures import sheet
 from genus.report.plots import svg_of
 
 ITEMS, DRAWS = 256, 16  # of the section in a report, which must be cheap
@@ -69,7 +70,7 @@ def reconstructions(model: GenerativeModel, split: Split, *, count: int = 8, see
 
 def picture(shown: Reconstructions, domain: Domain, width: int = 880) -> bytes:
     """A row for each of `ROWS`; of tables, reconstructions scattered over the data."""
-    if isinstance(domain, Vectors):
+    if domain.scattered:
         return sheet(shown.own, domain, real=shown.data, width=width)
     rows = torch.cat([shown.data, shown.own, shown.other, shown.prior])
     return sheet(rows, domain, columns=len(shown.data), width=width)
@@ -194,8 +195,8 @@ def section_elements(section: Section | None, domain: Domain) -> list[html.Eleme
     ]
     if drawn is not None:
         elements.append(html.Picture(svg_of(drawn), "KL of each latent, and log p(x) by weighted draws"))
-    caption = "reconstructions over data" if isinstance(domain, Vectors) else "rows: " + "; ".join(ROWS)
+    caption = "reconstructions over data" if domain.scattered else "rows: " + "; ".join(ROWS)
     shown = html.Picture(picture(section.shown, domain), "reconstructions", "Reconstructions", caption,
-                         isinstance(domain, Grid))  # fmt: skip
+                         domain.on_grid)  # fmt: skip
     more = f"{told.items} held-out items, {told.draws} draws each; genus diagnose takes more, and explains."
     return [*elements, shown, html.Text(more)]

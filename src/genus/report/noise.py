@@ -9,16 +9,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from genus.contract import GenerativeModel, Split
+from genus.drawing import GENERATED, INK, REAL, plain, png_of
 from genus.evaluate._items import choose, gather
 from genus.evaluate.likelihood import evaluating
 from genus.evaluate.samplers import SamplerCurves
-from genus.kinds import Domain, Vectors
+from genus.kinds import Domain
 from genus.models.diffusion import _samplers
 from genus.models.diffusion._diffusion import GaussianDiffusion
 from genus.models.diffusion.diffusion2015 import Diffusion2015
 from genus.prob import noise
 from genus.report import page as html
-from genus.report.pictures import GENERATED, INK, REAL, plain, png_of, sheet
+from genus.report.pictures import sheet
 from genus.report.plots import svg_of
 
 TIMES = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # of a strip
@@ -54,7 +55,7 @@ def film_of(model: GenerativeModel, split: Split, seed: int = 0) -> Film | None:
         terms = bound_of(model, split, seed) if bounded else ()
         if not walks or not isinstance(model, Walker):
             return Film(None, None, None, terms)
-        count = DOTS if isinstance(model.domain, Vectors) else ITEMS
+        count = DOTS if model.domain.scattered else ITEMS
         batch = gather(split, choose(len(split), count, seed), seed).to(model.device)
         condition = batch.condition if model.condition is not None else None
         return Film(drowned(model, batch.x, seed), *walked_back(model, condition, len(batch.x), seed), terms)
@@ -109,7 +110,7 @@ def bound_of(model: GenerativeModel, split: Split, seed: int) -> tuple[float, ..
 
 def strip_picture(strip: Tensor, domain: Domain) -> bytes:
     """A strip ``(items, times, *shape)`` as a PNG: a row for each item; rows of a table as dots."""
-    if isinstance(domain, Vectors):
+    if domain.scattered:
         return png_of(dots_of(strip))
     return sheet(strip.flatten(0, 1), domain, columns=strip.shape[1])
 
@@ -193,7 +194,7 @@ def film_elements(film: Film | None, domain: Domain) -> list[html.Element]:
     )
     for name, strip, caption in strips:
         if strip is not None:
-            exact = not isinstance(domain, Vectors)
+            exact = not domain.scattered
             elements.append(html.Picture(strip_picture(strip, domain), name, name, caption, exact))
     if film.terms:
         first, *between, last = film.terms

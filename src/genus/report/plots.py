@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from genus.report.pictures import GENERATED, INK, REAL, escape, plain
+from genus.drawing import GENERATED, INK, REAL, escape, plain
 
 WARNING = "#b7791f"
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from genus.evaluate.memorisation import Neighbours, verdict
 from genus.evaluate.samplers import SamplerCurves
 from genus.evaluate.score import Row, Score, Scorecard, format, number
-from genus.kinds import Domain, Grid, Points, Vectors
+from genus.kinds import Domain
 from genus.report import page as html
 from genus.report.diagnosis import Section, section_elements
 from genus.report.noise import Film, curves_elements, film_elements
@@ -129,12 +129,12 @@ def duration(seconds: float) -> str:
 def look(report: RunReport) -> list[html.Element]:
     """Samples and real data: a sheet of each; clouds as a scene that turns."""
     domain = report.domain
-    if isinstance(domain, Vectors):
+    if domain.scattered:
         picture = html.Picture(sheet(report.samples, domain, real=report.real), "samples scattered over real data")
         return [picture]
-    if isinstance(domain, Points) and domain.dim == 3:
+    if domain.turns:
         return [scene(report.samples, "samples"), figure(report.real[:16], domain, "Held-out data", "for comparison")]
-    most = 40 if isinstance(domain, Grid) and len(domain.size) == 2 else 16
+    most = 40 if domain.is_picture else 16
     return [
         html.Figures(
             tuple(
@@ -153,7 +153,7 @@ def figure(
 ) -> html.Picture:
     """A sheet of data as a figure."""
     columns = min(columns, len(x)) if columns else None
-    exact = isinstance(domain, Grid)
+    exact = domain.on_grid
     return html.Picture(
         sheet(x, domain, columns=columns, width=width), f"{heading}: {len(x)} items", heading, caption, exact
     )
@@ -170,15 +170,13 @@ def scene(x: Tensor, name: str, most: int = 12) -> html.Scene:
 
 def neighbour_elements(report: RunReport, most: int = 6) -> list[html.Element]:
     """For each kind of query, rows of a datum and its nearest training items."""
-    if not report.neighbours or isinstance(report.domain, Vectors):
+    if not report.neighbours or report.domain.scattered:
         return []
     parts = []
     for name, found in report.neighbours.items():
         picture = pairs(found.queries[:most], found.items[:most], report.domain)
         caption = f"median distance to the nearest: {number(float(found.distance[:, 0].median()))}"
-        parts.append(
-            html.Picture(picture, f"{name} with nearest training items", name, caption, isinstance(report.domain, Grid))
-        )
+        parts.append(html.Picture(picture, f"{name} with nearest training items", name, caption, report.domain.on_grid))
     measure = next(iter(report.neighbours.values())).measure
     return [
         html.Heading("Nearest training items"),

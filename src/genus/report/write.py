@@ -8,21 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from torch import Tensor
 
-from genus.data import Source, symbols
+from genus.data import Source
 from genus.errors import CheckpointError, SettingsError
 from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.memorisation import neighbours
 from genus.evaluate.samplers import SamplerCurves
 from genus.evaluate.scorecard import draw
-from genus.kinds import Label, Points, Tokens, Vectors, Waveform
+from genus.kinds import Label
 from genus.report.diagnosis import section_of
 from genus.report.noise import film_of
 from genus.report.pictures import sheet
 from genus.report.run import RunReport, run_page
-from genus.report.sound import wav
 from genus.runs import Run
 from genus.runs.documents import read_document
 
@@ -59,7 +57,7 @@ def score(
 def report_of(run: Run, card: Scorecard, *, seed: int = 0, options: dict[str, Any] | None = None) -> RunReport:
     """What the report of a run is made of: its scores, and samples beside real data."""
     held_out = run.source.splits[card.split]
-    shown = DOTS if isinstance(run.domain, Vectors) else SHOWN
+    shown = DOTS if run.domain.scattered else SHOWN
     real = held_out.batch(torch.arange(min(shown, len(held_out))))
     samples = draw(run.model, len(real.x), real.condition, seed, options=options)
     return RunReport(
@@ -116,31 +114,14 @@ def conditions(run: Run, count: int, label: str | None) -> Tensor | None:
 
 
 def write_samples(run: Run, samples: Tensor, condition: Tensor | None, out: Path) -> list[Path]:
-    """Write ``out.png`` (a sheet), ``out.npz`` (x and, where there is one, condition) and,
-    for 3-D clouds or sounds, one PLY or WAV each in the folder ``out``. Returns the paths."""
+    """Write ``out.png`` (a sheet), ``out.npz`` (x and, where there is one, condition) and the files of the kind
+    (`Domain.write`): a PLY for each cloud, a WAV for each sound. Returns the paths."""
     out.parent.mkdir(parents=True, exist_ok=True)
     picture, arrays = out.parent / f"{out.name}.png", out.parent / f"{out.name}.npz"
-    domain = run.domain
-    if isinstance(domain, Points):  # of as many points as were asked for
-        domain = replace(domain, count=samples.shape[1])
+    domain = run.domain.of(samples)  # of as many points as were asked for
     picture.write_bytes(sheet(samples, domain))
     if condition is None:
         np.savez_compressed(arrays, x=samples.numpy())
     else:
         np.savez_compressed(arrays, x=samples.numpy(), condition=condition.numpy())
-    paths = [picture, arrays]
-    if isinstance(run.domain, Tokens) and symbols.is_text(run.domain):
-        paths.append(out.parent / f"{out.name}.txt")
-        written = (f"--- {n} ---\n{text}\n" for n, text in enumerate(symbols.texts(samples, run.domain), 1))
-        paths[-1].write_text("".join(written), encoding="utf-8")
-    if isinstance(run.domain, Points) and run.domain.dim == 3:
-        out.mkdir(exist_ok=True)
-        for number, cloud in enumerate(samples.numpy()):
-            paths.append(out / f"{number:04d}.ply")
-            paths[-1].write_bytes(trimesh.PointCloud(cloud).export(file_type="ply"))
-    if isinstance(run.domain, Waveform):
-        out.mkdir(exist_ok=True)
-        for number, codes in enumerate(samples):
-            paths.append(out / f"{number:04d}.wav")
-            paths[-1].write_bytes(wav(codes, run.domain))
-    return paths
+    return [picture, arrays, *run.domain.write(samples, out)]
