@@ -9,7 +9,7 @@ import torch
 from genus.data import DataOptions, open_source, preview
 from genus.data.sequences import read_states, read_text
 from genus.errors import DataFormatError, SettingsError
-from genus.kinds import Tokens
+from genus.kinds import Sheet, Tokens
 from genus.kinds.tokens import GAP
 from genus.report.pictures import sheet
 
@@ -137,7 +137,7 @@ def test_text_is_shown_as_text_and_codes_as_strips(tmp_path: Path) -> None:
     x = source.train.x[:7]
     words, strips = sheet(x, source.domain), sheet(x, Tokens(64, source.domain.levels))
     assert words[:4] == strips[:4] == b"\x89PNG" and words != strips and words == sheet(x, source.domain)
-    page = np.asarray(Tokens(3, 3).draw(torch.tensor([[0, 1, 2], [2, 1, 0]]), width=100))
+    page = np.asarray(Tokens(3, 3).draw(torch.tensor([[0, 1, 2], [2, 1, 0]]), Sheet(width=100)))
     row = [tuple(page[12, 12 + 30 * k]) for k in range(3)]
     assert len(set(row)) == 3 and row[::-1] == [tuple(page[12 + GAP + 24, 12 + 30 * k]) for k in range(3)]
     assert not Tokens(2, 2, ("ab", "c")).is_text and not Tokens(2, 2).is_text
@@ -148,5 +148,5 @@ def test_text_is_shown_as_text_and_codes_as_strips(tmp_path: Path) -> None:
 def test_sequences_of_any_length_have_a_picture(length: int, columns: int | None) -> None:
     x = torch.arange(4 * length).view(4, length) % 40
     for domain in (Tokens(length, 40), Tokens(length, 40, tuple(map(chr, range(65, 105))))):
-        width, height = domain.draw(x, columns=columns).size
+        width, height = domain.draw(x, Sheet(columns)).size
         assert height < 2000 and 10 < width < 1000

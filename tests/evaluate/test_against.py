@@ -142,7 +142,7 @@ def test_clouds_of_other_numbers_of_points_are_thinned(tmp_path: Path) -> None:
     assert any("40 points of each cloud, by lot" in note for note in opened.notes)
     assert not any("unit sphere" in note for note in opened.notes)  # arrays are in the real data's frame
     np.save(tmp_path / "flat.npy", cloud[..., :2].numpy())
-    with pytest.raises(SettingsError, match="clouds in 2-D; furniture"):
+    with pytest.raises(SettingsError, match="points in 2-D; furniture"):
         open_against(tmp_path / "flat.npy", "furniture", DataOptions(limit=9))
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from genus.data.source import Source, TensorSplit
-from genus.evaluate.features import features_of, heard
+from genus.evaluate.features import features_of
 from genus.kinds import Waveform
 from genus.prob import noise
 
@@ -38,5 +38,5 @@ def test_phase_is_not_heard_but_pitch_and_time_are() -> None:
     early = notes(8, 400, "d")
     late = early.flip(1).clone()
     early[:, 300:], late[:, :300] = 128, 128
-    parts = [heard(x, DOMAIN)[:, : 24 * 4].view(8, 24, 4).mean((0, 1)) for x in (early, late)]
+    parts = [DOMAIN.describe(x)[:, : 24 * 4].view(8, 24, 4).mean((0, 1)) for x in (early, late)]
     assert parts[0][0] > parts[0][3] + 3 and parts[1][0] < parts[1][3] - 3

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from genus.drawing import turn
-from genus.kinds import Grid, Label, Points, Pyramid, Vectors
+from genus.kinds import Grid, Label, Points, Pyramid, Sheet, Vectors
 from genus.kinds.grid import voxels
 from genus.prob import noise
 from genus.report.pictures import pairs, sheet
@@ -81,8 +81,8 @@ def test_a_clip_is_never_drawn_as_voxels() -> None:
 
 def test_captions_stand_under_their_pictures() -> None:
     x = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
-    plain = np.asarray(Grid(1, (8, 8), 2).draw(x, columns=3, width=300))
-    named = np.asarray(Grid(1, (8, 8), 2).draw(x, columns=3, width=300, captions=["one", "", "three"]))
+    plain = np.asarray(Grid(1, (8, 8), 2).draw(x, Sheet(3, 300)))
+    named = np.asarray(Grid(1, (8, 8), 2).draw(x, Sheet(3, 300, captions=["one", "", "three"])))
     assert np.array_equal(named[: len(plain)], plain)
     assert [(part.min() < 200) for part in np.array_split(named[len(plain) :], 3, axis=1)] == [True, False, True]
 

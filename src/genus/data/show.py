@@ -5,7 +5,7 @@ from PIL import Image
 from torch import Tensor
 
 from genus.data.source import Source, TensorSplit
-from genus.kinds import names_of
+from genus.kinds import Sheet, names_of
 from genus.prob import noise
 
 
@@ -39,7 +39,7 @@ def preview(source: Source) -> Image.Image:
     x, label = _some(source.train, 96 if domain.is_picture else 3000 if domain.scattered else 16)
     names = names_of(source.condition)
     captions = [names[int(y)] for y in label] if names and label is not None else []
-    return domain.draw(x, columns=12 if domain.is_picture else None, captions=captions)
+    return domain.draw(x, Sheet(12 if domain.is_picture else None, captions=captions))
 
 
 def _some(split: TensorSplit, count: int) -> tuple[Tensor, Tensor | None]:

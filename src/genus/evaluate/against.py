@@ -18,10 +18,8 @@ from genus.evaluate._items import choose, gather
 from genus.evaluate.features import Features
 from genus.evaluate.floors import floors
 from genus.evaluate.score import Row, Scorecard
-from genus.evaluate.scorecard import CLOUDS, ITEMS, Comparison, draw, real_rows
-from genus.geometry.clouds import in_order, reduce_points
-from genus.kinds import Domain, Grid, Points, Vectors
-from genus.prob import noise
+from genus.evaluate.scorecard import Comparison, draw, real_rows
+from genus.kinds import Domain
 
 FEWEST = 6  # items on each side: coverage looks at the fifth neighbour
 
@@ -62,13 +60,23 @@ def open_against(path: Path, real: str, options: DataOptions | None = None) -> O
     read = open_source(str(path.resolve()), options.model_copy(update=own))
     x = torch.cat([split.batch(torch.arange(len(split))).x for split in read.splits.values()])
     notes = [f"samples: {len(x):,} items of {path} ({read.domain})", *(f"         {line}" for line in read.skipped)]
-    if isinstance(read.domain, Points) and isinstance(source.domain, Points):
-        x, source, more = _clouds(x, source, str(path), in_any_frame=path.is_dir())
-    else:
-        x, more = _same_terms(x, read.domain, source, path)
+    try:
+        meeting = source.domain.meet(read.domain, in_files=path.is_dir())
+    except ValueError as error:
+        both = f"{path} holds {read.domain}; {source.name} holds {source.domain}"
+        raise SettingsError(f"{both}: {error}.") from None
+    x, change = meeting.samples(x) if meeting.samples else x, meeting.real
+    if change:
+        source = source.with_splits(
+            lambda split: replace(split, x=change(split.x)), ", ".join(meeting.marks), meeting.domain
+        )
     source.domain.check(x, str(path))
     counts = ", ".join(f"{len(split):,} {name}" for name, split in source.splits.items())
-    notes += [*more, f"real:    {source.name} ({source.domain}; {counts})", *(f"         {s}" for s in source.skipped)]
+    notes += [
+        *(f"         {note}" for note in meeting.notes),
+        f"real:    {source.name} ({source.domain}; {counts})",
+        *(f"         {s}" for s in source.skipped),
+    ]
     return Opened(x, source, tuple(notes))
 
 
@@ -110,86 +118,18 @@ def score_samples(
 
 def compared(opened: Opened, split: str = "test", count: int | None = None) -> int:
     """How many items of each side are compared."""
-    ceiling = CLOUDS if isinstance(opened.source.domain, Points) else ITEMS
     sizes = len(opened.samples), len(opened.source.splits[split]), len(opened.source.train)
-    return min(count or ceiling, *sizes)
-
-
-def _same_terms(x: Tensor, domain: Domain, source: Source, path: Path) -> tuple[Tensor, list[str]]:
-    """Samples in the terms of the real data, with notes; or the sentence that says why not."""
-    real = source.domain
-    both = f"{path} holds {domain}; {source.name} holds {real}"
-    if isinstance(domain, Vectors) and isinstance(real, Vectors):
-        named = [names for names in (domain.names, real.names) if names and names[0] != "column 1"]
-        if domain.features != real.features or (len(named) == 2 and named[0] != named[1]):
-            raise SettingsError(
-                f"{both}: expected the same columns in the same order ({', '.join(real.names) or real.features})."
-            )
-        return x, []
-    if not isinstance(domain, Grid) or not isinstance(real, Grid) or len(domain.size) != len(real.size):
-        raise SettingsError(f"{both}: expected samples and real data of one kind.")
-    if domain.size != real.size:
-        square = len(real.size) == 2 and len(set(real.size)) == 1
-        remedy = f"give --size {real.size[0]} (any size, for both sides)" if square else "resize the samples first"
-        raise SettingsError(f"{both}: their sizes differ; {remedy}.")
-    if domain.channels != real.channels:
-        remedy = "--colour grey turns both sides grey, --colour rgb repeats the channel of grey ones"
-        raise SettingsError(f"{both}: their channels differ; {remedy}.")
-    if domain.levels == real.levels or not path.is_dir():
-        return x, []  # arrays are in the real data's own terms; `Domain.check` sees where they are not
-    note = f"         rounded from {domain.levels} to the {real.levels} levels of {source.name}"
-    return _rounded(x, domain.levels, real), [note]
+    return min(count or opened.source.domain.compared, *sizes)
 
 
 def in_levels(source: Source, domain: Domain) -> Source:
-    """A source of grids rounded to the levels of ``domain``; as it is where nothing else is to be done."""
-    own = source.domain
-    if not isinstance(own, Grid) or not isinstance(domain, Grid) or own == domain:
-        return source
-    grid, levels = replace(own, levels=domain.levels), own.levels
-    if grid != domain:
+    """A source rounded to the levels of ``domain``; as it is where nothing else is to be done."""
+    change = domain.rounding(source.domain)
+    if change is None:
         return source
     return source.with_splits(
         lambda split: TensorSplit(
-            _rounded(split.batch(torch.arange(len(split))).x, levels, grid), split.condition, None, split.attributes
+            change(split.batch(torch.arange(len(split))).x), split.condition, None, split.attributes
         ),
-        f"{grid.levels} levels", grid,
+        f"{domain.levels} levels", domain,
     )  # fmt: skip
-
-
-def _rounded(x: Tensor, levels: int, grid: Grid) -> Tensor:
-    """Values 0 .. levels-1 to the nearest of the grid's levels."""
-    return (x.float() * ((grid.levels - 1) / (levels - 1))).round().to(grid.dtype)
-
-
-def _clouds(x: Tensor, source: Source, name: str, in_any_frame: bool) -> tuple[Tensor, Source, list[str]]:
-    """Clouds of as many points on both sides and, where they come from files, in one frame."""
-    real = source.domain
-    assert isinstance(real, Points)
-    if x.shape[2] != real.dim:
-        raise SettingsError(f"{name} holds clouds in {x.shape[2]}-D; {source.name} holds {real}.")
-    count, notes = min(x.shape[1], real.count), []
-    if x.shape[1] != real.count:
-        notes.append(f"         {count} points of each cloud, by lot, as the smaller side has")
-
-    def change(clouds: Tensor) -> Tensor:
-        fewer = reduce_points(clouds, count, noise.stream("against", clouds.shape[1], count))
-        return in_order(_unit_sphere(fewer) if in_any_frame else fewer)
-
-    if in_any_frame:
-        notes.append("         on both sides each cloud is put in the unit sphere, as files may have any frame")
-    told = [f"{count} points"] * (count != real.count) + ["each cloud in the unit sphere"] * in_any_frame
-    source = source.with_splits(
-        lambda split: replace(split, x=change(split.x)), ", ".join(told), replace(real, count=count)
-    )
-    return change(x), source, notes
-
-
-def _unit_sphere(clouds: Tensor) -> Tensor:
-    """`genus.geometry.mesh.normalise` by each cloud's own points, ``(N, P, dim)``."""
-    x = clouds.double()
-    x = x - (x.amin(1, keepdim=True) + x.amax(1, keepdim=True)) / 2
-    farthest = x.norm(dim=2).amax(1)
-    if not (farthest > 0).all():
-        raise DataFormatError(f"cloud {int((farthest <= 0).int().argmax())}: all points are the same.")
-    return (x / farthest[:, None, None]).to(clouds.dtype)

@@ -18,14 +18,12 @@ from torch import Tensor, nn
 
 from genus.contract import Split
 from genus.evaluate._items import DataSource, choose, gather
-from genus.kinds import Grid, Label, Waveform
+from genus.kinds import Domain, classes_of
 from genus.prob import noise
-from genus.prob.spectrum import mel_decibels
 
 VERSION = 1  # raised when the classifier or its training changes: old cached weights are then not used
 WIDTH = 64
 STEPS = 600, 1500  # least and most steps that train the classifier
-BANDS, FRAMES = 32, 32  # of the spectrogram by which a sound is judged
 
 
 def cache_folder() -> Path:
@@ -47,13 +45,13 @@ class Classifier(nn.Module):
     A sound is read as a picture: decibels in bands of the mel scale, over time.
     """
 
-    def __init__(self, domain: Grid | Waveform, classes: int, generator: torch.Generator):
+    def __init__(self, domain: Domain, classes: int, generator: torch.Generator):
         super().__init__()
         self.domain = domain
-        channels, size = (domain.channels, domain.size) if isinstance(domain, Grid) else (1, (BANDS, FRAMES))
-        convolution = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}.get(len(size))
-        if convolution is None:
-            raise ValueError(f"the feature classifier reads grids of 1 to 3 dimensions; got {domain}.")
+        if domain.planes is None:
+            raise ValueError(f"the feature classifier reads sound and grids of 1 to 3 dimensions; got {domain}.")
+        channels, size = domain.planes
+        convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(size) - 1]
         layers: list[nn.Module] = []
         for depth in range(max(1, round(math.log2(max(size) / 7)))):  # down to about 7 cells a side
             width = 32 if depth == 0 else 64
@@ -74,11 +72,7 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Raw data ``(B, *shape)`` to ``(B, WIDTH)``, of unit spread over the training split."""
-        if isinstance(self.domain, Waveform):
-            seen = seen_sound(x, self.domain)
-        else:
-            seen = x.float() / (self.domain.levels - 1) * 2 - 1
-        return self.trunk(seen) / self.unit
+        return self.trunk(self.domain.as_planes(x)) / self.unit
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(B, classes)``."""
@@ -94,11 +88,11 @@ class Trained:
     accuracy: float
 
 
-def trained_classifier(source: DataSource, domain: Grid | Waveform, labels: Label, seed: int) -> Trained:
+def trained_classifier(source: DataSource, domain: Domain, labels: Domain, seed: int) -> Trained:
     """Read from the cache, or trained on the source's training split and kept there."""
     told = repr((VERSION, source.name, source.fingerprint, domain, labels, seed))
     path = cache_folder() / "features" / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
-    classifier = Classifier(domain, labels.count, noise.stream(seed, "features"))
+    classifier = Classifier(domain, classes_of(labels), noise.stream(seed, "features"))
     stored = _read(path, classifier)
     if stored is None:
         train_classifier(classifier, source.train, seed)
@@ -107,12 +101,6 @@ def trained_classifier(source: DataSource, domain: Grid | Waveform, labels: Labe
     classifier.eval()
     sha = digest({key: value for key, value in stored.items() if key != "accuracy"})
     return Trained(classifier, sha, round(float(stored["accuracy"]), 4))
-
-
-def seen_sound(x: Tensor, domain: Waveform) -> Tensor:
-    """Sounds ``(B, T)`` as pictures ``(B, 1, BANDS, FRAMES)``: decibels over -50, in units of 20."""
-    decibels = mel_decibels(domain.amplitudes(x), BANDS, domain.rate)
-    return (nn.functional.adaptive_avg_pool2d(decibels, (BANDS, FRAMES)).unsqueeze(1) + 50) / 20
 
 
 def _read(path: Path, classifier: Classifier) -> dict[str, Tensor] | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from genus import registry
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, HasLogProb, Likelihood, Losses, Split, batches
 from genus.evaluate._items import DataSource, Unlabelled
-from genus.kinds import Domain, Grid, Tokens, Vectors, Waveform
+from genus.kinds import Discrete, Domain, Vectors
 from genus.prob import noise
 
 
@@ -21,7 +21,7 @@ class Uniform(GenerativeModel, HasLogProb):
     """Every value equally likely: exactly log2(levels) bits/dim."""
 
     paper = "none: the definition"
-    domains = (Grid, Tokens, Waveform)
+    domains = (Discrete,)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
@@ -101,19 +101,17 @@ class Gaussian(GenerativeModel, HasLogProb, FitsInClosedForm):
         return (self.mean + eps @ self.root.T).to(self.domain.dtype)
 
 
+OWN: dict[str, type[GenerativeModel]] = {"uniform": Uniform, "Gaussian": Gaussian}
+
+
 def floors(source: DataSource) -> list[tuple[str, GenerativeModel]]:
-    """The fitted floors of a data source, weakest first: none for point clouds."""
-    domain = source.domain
-    found: list[tuple[str, GenerativeModel]] = []
-    if Uniform.refuses(domain) is None:
-        found.append(("uniform", Uniform(domain)))
-    if Gaussian.refuses(domain) is None:
-        gaussian = Gaussian(domain)
-        gaussian.fit(source.train)
-        found.append(("Gaussian", gaussian))
-    for name in ("histogram", "markov"):
-        if name in registry.names() and registry.get(name).refuses(domain) is None:
-            model = registry.get(name)(domain)
-            model.fit(Unlabelled(source.train))
+    """The fitted floors of a data source, weakest first: those that its kind names and that do not refuse it."""
+    found = []
+    for name in source.domain.floors:
+        cls = OWN.get(name) or registry.get(name)
+        if cls.refuses(source.domain) is None:
+            model = cls(source.domain)
+            if isinstance(model, FitsInClosedForm):
+                model.fit(Unlabelled(source.train))
             found.append((name, model))
     return found

@@ -26,11 +26,8 @@ from genus.contract import Split
 from genus.evaluate._items import DataSource, choose, gather
 from genus.evaluate.score import Row, Score
 from genus.evaluate.uncertainty import LEAST, METHOD, halves, spread
-from genus.geometry.clouds import chamfer, chamfer_matrix, in_order, reduce_points
-from genus.kinds import Domain, Points
-from genus.prob import noise
+from genus.kinds import Domain, Metric
 
-POINTS = 128  # of a cloud, when clouds are compared with a whole training set
 MOST_CELLS, PER_CELL = 20, 50  # of C_T: so many unseen items a cell on average, and no more cells than that
 TAU = 20  # samples that a cell must hold to count in C_T
 FAR = 3.0  # standard errors that make a finding
@@ -58,26 +55,26 @@ class Neighbours:
 def nearest(
     samples: Tensor, train: Split, domain: Domain, *, k: int = 4, seed: int = 0, limit: int | None = None
 ) -> Neighbours:
-    """The ``k`` nearest training items of each sample: by the root mean square difference of
-    entries (levels scaled to 0..1; features standardised), of clouds by Chamfer.
+    """The ``k`` nearest training items of each sample: by the `Domain.metric`.
 
     limit: search among so many training items chosen by the seed, instead of all.
     """
     domain.check(samples, "samples")
     if not len(train):
         raise ValueError("the training split has no items to be near to.")
-    measure = _Measure(train, domain, seed)
-    ready, samples = measure.prepare(samples), samples.cpu()
+    samples = samples.cpu()
+    metric = _metric(train, domain, seed)
+    ready = metric.prepare(samples)
     best, found = torch.zeros(len(samples), 0), torch.zeros(len(samples), 0, dtype=torch.int64)
     items = samples.new_zeros(len(samples), 0, *domain.shape)
     for part in choose(len(train), limit, seed).split(2048):
         x = gather(train, part, seed).x
-        distance = torch.cat([best, measure.distance(ready, measure.prepare(x))], 1)
+        distance = torch.cat([best, metric.between(ready, metric.prepare(x))], 1)
         candidates = torch.cat([found, part.expand(len(samples), -1)], 1)
         best, order = distance.topk(min(k, distance.shape[1]), largest=False)
         found = candidates.gather(1, order)
         items = _take(items, x, order)
-    return Neighbours(samples, found, measure.exact(ready, items, best), items, measure.name)
+    return Neighbours(samples, found, _exact(metric, ready, items, best), items, metric.name)
 
 
 def _take(kept: Tensor, new: Tensor, order: Tensor) -> Tensor:
@@ -92,43 +89,17 @@ def _take(kept: Tensor, new: Tensor, order: Tensor) -> Tensor:
     return torch.where(is_kept, kept[rows, order.clamp_max(before - 1)], fresh)
 
 
-class _Measure:
-    """How two items of a domain compare."""
+def _metric(train: Split, domain: Domain, seed: int) -> Metric:
+    """How near items of a domain are, at the scale of a training split."""
+    return domain.metric(lambda: gather(train, choose(len(train), 10_000, seed), seed).x, seed)
 
-    def __init__(self, train: Split, domain: Domain, seed: int):
-        self.domain = domain
-        self.seed = seed
-        self.name = "root mean square difference, levels scaled to 0..1"
-        if isinstance(domain, Points):
-            self.name = f"Chamfer, squared, {min(POINTS, domain.count)} points"
-        elif domain.levels is None:
-            x = gather(train, choose(len(train), 10_000, seed), seed).x.flatten(1)
-            self.mean, self.std = x.mean(0), x.std(0, correction=0)
-            self.std[self.std == 0] = 1
-            self.name = "root mean square difference of standardised features"
 
-    def prepare(self, x: Tensor) -> Tensor:
-        x = x.cpu().float()
-        if isinstance(self.domain, Points):
-            return reduce_points(in_order(x), POINTS, noise.stream(self.seed, "memorisation"))
-        x = x.flatten(1)
-        return (x - self.mean) / self.std if self.domain.levels is None else x / (self.domain.levels - 1)
-
-    def distance(self, a: Tensor, b: Tensor) -> Tensor:
-        """Every ``a`` to every ``b``; fast."""
-        if isinstance(self.domain, Points):
-            return chamfer_matrix(a, b)
-        return torch.cdist(a, b) / math.sqrt(a.shape[1])
-
-    def exact(self, a: Tensor, items: Tensor, fast: Tensor) -> Tensor:
-        """Each ``a`` to its own items, free of the cancellation that the matrix product brings:
-        a copy is at distance 0."""
-        if not len(a):
-            return fast
-        b = self.prepare(items.flatten(0, 1)).unflatten(0, items.shape[:2])
-        if isinstance(self.domain, Points):
-            return torch.stack([chamfer(a, b[:, j]) for j in range(b.shape[1])], 1)
-        return (a[:, None] - b).double().square().mean(-1).sqrt().float()
+def _exact(metric: Metric, queries: Tensor, items: Tensor, fast: Tensor) -> Tensor:
+    """Each query to its own items, free of the cancellation that the matrix product brings: a copy is at distance 0."""
+    if not len(queries):
+        return fast
+    ready = metric.prepare(items.flatten(0, 1)).unflatten(0, items.shape[:2])
+    return torch.stack([metric.exact(queries, ready[:, j]) for j in range(items.shape[1])], 1)
 
 
 def neighbours(
@@ -171,10 +142,10 @@ class CopyTest:
         if len(train) < 2:
             raise ValueError(f"a test for copies needs at least two training items; got {len(train)}.")
         self.train, self.domain, self.seed = train, domain, seed
-        self.measure = _Measure(train, domain, seed)
+        self.metric = _metric(train, domain, seed)
         self.own = torch.full((len(train),), torch.nan)  # distance of a training item to the nearest other
         count = min(max(len(unseen) // PER_CELL, 1), MOST_CELLS, len(train))
-        self.centres = self.measure.prepare(gather(train, choose(len(train), count, seed), seed).x)
+        self.centres = self.metric.prepare(gather(train, choose(len(train), count, seed), seed).x)
         self.unseen = self.search(unseen)
         self.unseen_cells = self._cells(self.unseen)
         self.unseen_copied = float(self._copied(self.unseen).mean())
@@ -218,8 +189,7 @@ class CopyTest:
     def _copied(self, found: Neighbours) -> np.ndarray:
         """Yoon et al. 2023 (https://openreview.net/forum?id=shciCbSk9h): a copy has one training item
         much nearer than all others."""
-        third = 1 / 9 if isinstance(self.domain, Points) else 1 / 3  # Chamfer is squared
-        return (found.distance[:, 0] <= third * found.distance[:, 1]).double().numpy()
+        return (found.distance[:, 0] <= (1 / 3) ** self.metric.power * found.distance[:, 1]).double().numpy()
 
     def _own_distance(self, index: Tensor) -> np.ndarray:
         """Of each training item to the nearest other one; looked up once an item."""
@@ -233,7 +203,7 @@ class CopyTest:
 
     def _cells(self, found: Neighbours) -> np.ndarray:
         """The cell of each query: which of the centres, training items drawn by lot, is nearest."""
-        return self.measure.distance(self.measure.prepare(found.queries), self.centres).argmin(1).numpy()
+        return self.metric.between(self.metric.prepare(found.queries), self.centres).argmin(1).numpy()
 
 
 def copying(samples: Tensor, unseen: Tensor, train: Split, domain: Domain, *, seed: int = 0) -> list[Score]:

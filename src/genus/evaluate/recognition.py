@@ -16,7 +16,7 @@ from torch import Tensor
 from genus.evaluate._items import DataSource
 from genus.evaluate.classifier import Classifier, trained_classifier
 from genus.evaluate.score import Score
-from genus.kinds import Grid, Label, Waveform
+from genus.kinds import Label
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Judge:
 def judge_of(source: DataSource, *, seed: int = 0) -> Judge | None:
     """The judge of labelled pictures, volumes and sounds; None for other data."""
     domain, labels = source.domain, source.condition
-    if not isinstance(domain, Grid | Waveform) or not isinstance(labels, Label) or labels.count < 2:
+    if domain.planes is None or not isinstance(labels, Label) or labels.count < 2:
         return None
     trained = trained_classifier(source, domain, labels, seed)
     name = f"genus-classifier/{source.name} sha256:{trained.sha}"

@@ -15,10 +15,9 @@ from genus.evaluate.memorisation import CopyTest, plant
 from genus.evaluate.recognition import judge_of
 from genus.evaluate.score import Row, Score, Scorecard
 from genus.evaluate.speed import parameter_count, peak_memory, sampling_speed
-from genus.kinds import Domain, Points
+from genus.kinds import Domain
 from genus.prob import noise
 
-CLOUDS, ITEMS = 100, 1000  # how many are compared, unless told otherwise
 CLOUD_POINTS = 512
 
 
@@ -63,8 +62,8 @@ def evaluate(
     if model.domain != source.domain:
         raise ValueError(f"the model was built for {model.domain}; {source.name} gives {source.domain}.")
     held_out = {"validation": source.validation, "test": source.test}[split]
-    ceiling = CLOUDS if isinstance(source.domain, Points) else ITEMS
-    wanted = count or (len(samples) if samples is not None else min(len(held_out), ceiling))
+    most = source.domain.compared
+    wanted = count or (len(samples) if samples is not None else min(len(held_out), most))
     wanted = min(wanted, len(held_out), len(source.train))
     if samples is not None and len(samples) < wanted:
         raise ValueError(f"expected at least {wanted} samples to compare with as many items; got {len(samples)}.")
@@ -136,7 +135,7 @@ class Comparison:
         self.copies = CopyTest(real, source.train, self.domain, seed=seed)
         self.features: Features | None = None
         self.judge = judge_of(source, seed=seed)
-        if isinstance(self.domain, Points):
+        if self.domain.compared_by == "distances":
             self.sets = shapes.SetMetrics(real, points=CLOUD_POINTS, seed=seed) if len(real) > 1 else None
         else:
             self.features = features or features_of(source, seed=seed)

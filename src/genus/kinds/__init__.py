@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from genus.errors import brief
-from genus.kinds._domain import Discrete, Domain
+from genus.kinds._domain import Discrete, Domain, Meeting, Metric, Sheet
 from genus.kinds.grid import Grid, picture_of
 from genus.kinds.label import Label, classes_of, names_of
 from genus.kinds.parts import Parts
@@ -22,8 +22,10 @@ from genus.kinds.tokens import Tokens
 from genus.kinds.vectors import Vectors
 from genus.kinds.waveform import Waveform
 
-__all__ = ["Discrete", "Domain", "Grid", "Label", "Parts", "Points", "Pyramid", "Tokens", "Vectors", "Waveform",
-           "classes_of", "from_json", "names_of", "picture_of", "table"]  # fmt: skip
+__all__ = [
+    "Discrete", "Domain", "Grid", "Label", "Meeting", "Metric", "Parts", "Points", "Pyramid", "Sheet", "Tokens",
+    "Vectors", "Waveform", "classes_of", "from_json", "names_of", "picture_of", "table",
+]  # fmt: skip
 
 MAX_AXES, MAX_ENTRIES, MAX_LEVELS, MAX_PARTS = 8, 2**26, 2**24, 64  # of a domain that is read from a file
 

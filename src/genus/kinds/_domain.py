@@ -14,7 +14,7 @@ written, compared and scored. The rest of genus asks the domain, and does not kn
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -31,6 +31,54 @@ Reading = Literal["label", "numbers", "symbols", "planes", "points"]
 
 
 @dataclass(frozen=True)
+class Sheet:
+    """How data are laid out in a picture.
+
+    columns: None for what suits their number. width: in pixels, about. real: others, drawn under them where a kind is
+    `Domain.scattered`. captions: a word for each datum, such as its class, or none.
+    """
+
+    columns: int | None = None
+    width: int = 880
+    real: Tensor | None = None
+    captions: Sequence[str] = ()
+
+
+SHEET = Sheet()
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """What brings samples and real data of one kind to common terms.
+
+    domain: of both, then. samples, real: what is done to the data ``(N, *shape)`` of each side, if anything. notes: on
+    that, for people. marks: what the name of the real data says of it.
+    """
+
+    domain: "Domain"
+    samples: Callable[[Tensor], Tensor] | None = None
+    real: Callable[[Tensor], Tensor] | None = None
+    notes: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How far data are from each other, by default by the root mean square difference of entries.
+
+    name: what is measured. prepare: data ``(N, *shape)`` on the CPU as what is compared, ``(N, ...)``. between: every
+    a to every b, ``(S, R)``, fast. exact: of pairs, ``(B,)``, exactly 0 for the same datum twice. power: 2 for squared
+    distances.
+    """
+
+    name: str
+    prepare: Callable[[Tensor], Tensor]
+    between: Callable[[Tensor, Tensor], Tensor] = lambda a, b: torch.cdist(a, b) / math.sqrt(a.shape[1])
+    exact: Callable[[Tensor, Tensor], Tensor] = lambda a, b: (a - b).double().square().mean(-1).sqrt().float()
+    power: int = 1
+
+
+@dataclass(frozen=True)
 class Domain(ABC):
     """What one datum is. Subclasses are frozen dataclasses, so equality is by value."""
 
@@ -38,6 +86,13 @@ class Domain(ABC):
     plural: ClassVar[str]  # what many are called in a sentence
     dtype: ClassVar[torch.dtype]
     read_as: ClassVar[Reading] = "numbers"  # how a network reads it as a condition (`genus.nn.condition`)
+    floors: ClassVar[tuple[str, ...]] = ("Gaussian",)  # models that stand beside every score, the weakest first
+    compared: ClassVar[int] = 1000  # samples and real items that scores take, unless told otherwise
+    compared_by: ClassVar[Literal["features", "classifier", "distances"]] = "features"
+    """Where samples and real data are compared: in principal components of what `describe` says; in what a classifier
+    sees, where there are classes; or by distances between data alone, as clouds are."""
+    features_name: ClassVar[str] = ""  # of `describe`, in a protocol
+    one_unit: ClassVar[bool] = False  # whether the numbers of `describe` share a unit, and so a scale
     scattered: ClassVar[bool] = False  # whether data are drawn as dots of one picture, which holds very many
     on_grid: ClassVar[bool] = False  # whether entries have places, ``(channels, *size)``, and are shown as pixels
 
@@ -117,20 +172,8 @@ class Domain(ABC):
         unit = 3.0 / (1 + torch.arange(self.num_dims)).view(self.shape)
         return 5 + unit * (self._wide(label) + 0.3 * noise.normal((len(label), *self.shape), self._toys(name)))
 
-    def draw(
-        self,
-        x: Tensor,
-        *,
-        columns: int | None = None,
-        width: int = 880,
-        real: Tensor | None = None,
-        captions: Sequence[str] = (),
-    ) -> "PIL.Image.Image":
-        """A picture of data ``(B, *shape)`` on the CPU, B >= 1, about ``width`` pixels wide.
-
-        real: others, drawn under them where a kind is `scattered`. captions: a word for each datum, such as its class.
-        Raises a ValueError for kinds that are not drawn.
-        """
+    def draw(self, x: Tensor, sheet: Sheet = SHEET) -> "PIL.Image.Image":
+        """A picture of data ``(B, *shape)`` on the CPU, B >= 1. Raises a ValueError for kinds that are not drawn."""
         raise ValueError(f"there is no picture of {self}.")
 
     def write(self, x: Tensor, place: Path) -> list[Path]:
@@ -145,6 +188,38 @@ class Domain(ABC):
     def error(self, x: Tensor, again: Tensor) -> str:
         """How far ``again`` is from ``x``, both ``(N, *shape)``, as a sentence that says what is measured."""
         return root_mean_square(x, again)
+
+    def describe(self, x: Tensor) -> Tensor:
+        """Data ``(N, *shape)`` as numbers ``(N, D)`` in float64 by which they are compared; their entries."""
+        return x.flatten(1).double()
+
+    def metric(self, some: Callable[[], Tensor], seed: int) -> Metric:
+        """How near data are to each other. some: gives training data ``(N, *shape)``, for their scale."""
+        x = self.describe(some()).float()
+        mean, std = x.mean(0), x.std(0, correction=0)
+        std[std == 0] = 1
+        name = "root mean square difference of standardised features"
+        return Metric(name, lambda x: (self.describe(x).float() - mean) / std)
+
+    @property
+    def planes(self) -> tuple[int, tuple[int, ...]] | None:
+        """Channels and size of what convolutions see of a datum (`as_planes`); None where they see nothing."""
+        return None
+
+    def as_planes(self, x: Tensor) -> Tensor:
+        """Data ``(B, *shape)`` as ``(B, channels, *size)`` of about unit scale."""
+        raise ValueError(f"convolutions do not read {self}.")
+
+    def meet(self, samples: "Domain", in_files: bool) -> Meeting:
+        """How samples of another domain are compared with real data of this one. in_files: whether they come from files
+        of other programs, such as pictures. Raises a ValueError that says what differs, and the remedy."""
+        if samples != self:
+            raise ValueError("expected samples and real data of one kind")
+        return Meeting(self)
+
+    def rounding(self, other: "Domain") -> Callable[[Tensor], Tensor] | None:
+        """What rounds data of another domain to the levels of this one, if these are all that differs; else None."""
+        return None
 
     def rivals(self, x: Tensor) -> dict[str, int]:
         """Bytes that formats made for such data take for ``x`` without loss, by name; none that is not installed."""
@@ -188,6 +263,9 @@ def root_mean_square(x: Tensor, again: Tensor, unit: str = "") -> str:
 class Discrete(Domain):
     """A domain of integers ``0 .. levels-1``, stored as uint8 where they fit and int64 otherwise."""
 
+    floors: ClassVar[tuple[str, ...]] = ("uniform", "histogram", "markov")
+    one_unit: ClassVar[bool] = True
+
     @property
     @abstractmethod
     def levels(self) -> int: ...
@@ -201,6 +279,10 @@ class Discrete(Domain):
         pattern = (torch.arange(self.num_dims).view(self.shape) * (wide + 1) + wide) % self.levels
         anything = noise.integers(self.levels, shape, generator)
         return torch.where(noise.uniform(shape, generator) < 0.7, pattern, anything).to(self.dtype)
+
+    def metric(self, some: Callable[[], Tensor], seed: int) -> Metric:
+        name = "root mean square difference, levels scaled to 0..1"
+        return Metric(name, lambda x: x.float().flatten(1) / (self.levels - 1))
 
     def error(self, x: Tensor, again: Tensor) -> str:
         return f"entries that differ: {float((x != again).double().mean()):.2%}"

@@ -2,15 +2,15 @@
 
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genus.kinds._domain import Discrete, Domain, Reading, root_mean_square
+from genus.kinds._domain import SHEET, Discrete, Domain, Meeting, Reading, Sheet, root_mean_square
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -40,6 +40,7 @@ class Grid(Discrete):
     plural: ClassVar[str] = "pictures and grids"
     read_as: ClassVar[Reading] = "planes"
     on_grid: ClassVar[bool] = True
+    compared_by = "classifier"
 
     channels: int
     size: tuple[int, ...]
@@ -91,15 +92,7 @@ class Grid(Discrete):
     def sort(self) -> str:
         return self.kind if self.ordered else "codes"
 
-    def draw(
-        self,
-        x: Tensor,
-        *,
-        columns: int | None = None,
-        width: int = 880,
-        real: Tensor | None = None,
-        captions: Sequence[str] = (),
-    ) -> "PIL.Image.Image":
+    def draw(self, x: Tensor, sheet: Sheet = SHEET) -> "PIL.Image.Image":
         """Pictures enlarged by a whole factor, pixel by pixel; volumes of two levels as voxels, seen from one side,
         their second axis up; clips and other volumes as strips of frames; lines as curves."""
         from genus import drawing
@@ -109,17 +102,49 @@ class Grid(Discrete):
             raise ValueError(f"there is no picture of {self}.")
         if axes == 1:
             return drawing.rendered(_lines(x))
-        columns = columns or (1 if axes == 3 and not solid else drawing.columns_of(len(x)))
+        columns = sheet.columns or (1 if axes == 3 and not solid else drawing.columns_of(len(x)))
         if solid:
-            tiles = [voxels(datum[0] > 0, drawing.side(width, columns)) for datum in x.numpy()]
+            tiles = [voxels(datum[0] > 0, drawing.side(sheet.width, columns)) for datum in x.numpy()]
         else:
             tiles = [(_rgb if axes == 2 else _strip)(datum, self.levels) for datum in x.numpy()]
-        return drawing.tiled(tiles, columns, width, captions)
+        return drawing.tiled(tiles, columns, sheet.width, sheet.captions)
 
     def error(self, x: Tensor, again: Tensor) -> str:
         if not self.ordered or self.levels == 2:
             return super().error(x, again)
         return root_mean_square(x, again, f" of {self.levels - 1} levels")
+
+    @property
+    def planes(self) -> tuple[int, tuple[int, ...]] | None:
+        return (self.channels, self.size) if len(self.size) <= 3 else None
+
+    def as_planes(self, x: Tensor) -> Tensor:
+        return x.float() / (self.levels - 1) * 2 - 1
+
+    def meet(self, samples: Domain, in_files: bool) -> Meeting:
+        """Pictures in files have 256 levels, and are rounded to this domain's; arrays are taken as they are."""
+        if not isinstance(samples, Grid) or len(samples.size) != len(self.size):
+            raise ValueError("expected samples and real data of one kind")
+        if samples.size != self.size:
+            square = self.is_picture and len(set(self.size)) == 1
+            remedy = f"give --size {self.size[0]} (any size, for both sides)" if square else "resize the samples first"
+            raise ValueError(f"their sizes differ; {remedy}")
+        if samples.channels != self.channels:
+            remedy = "--colour grey turns both sides grey, --colour rgb repeats the channel of grey ones"
+            raise ValueError(f"their channels differ; {remedy}")
+        if samples.levels == self.levels or not in_files:
+            return Meeting(self)
+        note = f"rounded from {samples.levels} to the {self.levels} levels of the real data"
+        return Meeting(self, samples=lambda x: self._rounded(x, samples.levels), notes=(note,))
+
+    def rounding(self, other: Domain) -> Callable[[Tensor], Tensor] | None:
+        if not isinstance(other, Grid) or other == self or replace(other, levels=self.levels) != self:
+            return None
+        return lambda x: self._rounded(x, other.levels)
+
+    def _rounded(self, x: Tensor, levels: int) -> Tensor:
+        """Values 0 .. levels-1 to the nearest of this domain's levels."""
+        return (x.float() * ((self.levels - 1) / (levels - 1))).round().to(self.dtype)
 
     def rivals(self, x: Tensor) -> dict[str, int]:
         """Pictures as PNG and WebP, twice: a file for each, summed, which pays for a header and an empty dictionary
@@ -130,11 +155,11 @@ class Grid(Discrete):
 
         found, two = {}, self.levels == 2
         pictures = np.moveaxis(x.contiguous().numpy(), 1, -1) * (255 if two else 1)
-        sheet = _sheet(pictures)
+        whole = _sheet(pictures)
         for name, encode in {"PNG": _png, **({"WebP lossless": _webp} if features.check("webp") else {})}.items():
             found[f"{name}, a file each"] = sum(encode(picture, two) for picture in pictures)
-            if max(sheet.shape) <= LARGEST_SIDE:
-                found[f"{name}, one sheet"] = encode(sheet, two)
+            if max(whole.shape) <= LARGEST_SIDE:
+                found[f"{name}, one sheet"] = encode(whole, two)
         return found
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Clouds of points in no order."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genus.geometry.clouds import chamfer
-from genus.kinds._domain import Domain, Reading
+from genus.errors import DataFormatError
+from genus.geometry.clouds import chamfer, chamfer_matrix, in_order, reduce_points
+from genus.kinds._domain import SHEET, Domain, Meeting, Metric, Reading, Sheet
 from genus.prob import noise
 
 if TYPE_CHECKING:
     import PIL.Image
+
+POINTS = 128  # of a cloud, when clouds are compared with a whole training set
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Points(Domain):
     plural: ClassVar[str] = "point clouds"
     dtype: ClassVar[torch.dtype] = torch.float32
     read_as: ClassVar[Reading] = "points"
+    floors = ()
+    compared = 100
+    compared_by = "distances"
 
     count: int
     dim: int = 3
@@ -60,22 +66,38 @@ class Points(Domain):
         normal = noise.normal((len(label), self.count, self.dim), self._toys(name))
         return 2 + (1 + 0.5 * self._wide(label)) * torch.nn.functional.normalize(normal, dim=-1)
 
-    def draw(
-        self,
-        x: Tensor,
-        *,
-        columns: int | None = None,
-        width: int = 880,
-        real: Tensor | None = None,
-        captions: Sequence[str] = (),
-    ) -> "PIL.Image.Image":
+    def draw(self, x: Tensor, sheet: Sheet = SHEET) -> "PIL.Image.Image":
         """From one fixed view, coloured by height: the second axis is up."""
         from genus import drawing
 
-        columns = columns or drawing.columns_of(len(x))
-        return drawing.tiled(
-            [cloud(datum, drawing.side(width, columns)) for datum in x.numpy()], columns, width, captions
-        )
+        columns = sheet.columns or drawing.columns_of(len(x))
+        tiles = [cloud(datum, drawing.side(sheet.width, columns)) for datum in x.numpy()]
+        return drawing.tiled(tiles, columns, sheet.width, sheet.captions)
+
+    def metric(self, some: Callable[[], Tensor], seed: int) -> Metric:
+        def prepare(x: Tensor) -> Tensor:
+            return reduce_points(in_order(x.float()), POINTS, noise.stream(seed, "memorisation"))
+
+        return Metric(f"Chamfer, squared, {min(POINTS, self.count)} points", prepare, chamfer_matrix, chamfer, power=2)
+
+    def meet(self, samples: Domain, in_files: bool) -> Meeting:
+        """Clouds in files may lie in any frame: on both sides each is put in the unit sphere. The larger clouds are
+        reduced by lot."""
+        if not isinstance(samples, Points):
+            return super().meet(samples, in_files)
+        if samples.dim != self.dim:
+            raise ValueError("their dimensions differ")
+        count = min(samples.count, self.count)
+
+        def change(x: Tensor) -> Tensor:
+            fewer = reduce_points(x, count, noise.stream("against", x.shape[1], count))
+            return in_order(unit_sphere(fewer) if in_files else fewer)
+
+        notes = ["on both sides each cloud is put in the unit sphere, as files may have any frame"] * in_files
+        if samples.count != self.count:
+            notes.insert(0, f"{count} points of each cloud, by lot, as the smaller side has")
+        marks = [f"{count} points"] * (count != self.count) + ["each cloud in the unit sphere"] * in_files
+        return Meeting(replace(self, count=count), change, change, tuple(notes), tuple(marks))
 
     def write(self, x: Tensor, place: Path) -> list[Path]:
         """A PLY file each, in the folder ``place``; clouds that are not in three dimensions are not written."""
@@ -91,6 +113,16 @@ class Points(Domain):
 
     def __str__(self) -> str:
         return f"{self.count} points in {self.dim}-D"
+
+
+def unit_sphere(clouds: Tensor) -> Tensor:
+    """`genus.geometry.mesh.normalise` by each cloud's own points, ``(N, P, dim)``."""
+    x = clouds.double()
+    x = x - (x.amin(1, keepdim=True) + x.amax(1, keepdim=True)) / 2
+    farthest = x.norm(dim=2).amax(1)
+    if not (farthest > 0).all():
+        raise DataFormatError(f"cloud {int((farthest <= 0).int().argmax())}: all points are the same.")
+    return (x / farthest[:, None, None]).to(clouds.dtype)
 
 
 def cloud(points: np.ndarray, size: int = 200) -> np.ndarray:

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from genus.kinds._domain import Discrete, Domain
+from genus.kinds._domain import SHEET, Discrete, Domain, Sheet
 from genus.kinds.grid import Grid
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class Pyramid(Discrete):
     def split(self, x: Tensor) -> dict[str, Tensor]:
         return {name: grid.unsqueeze(1) for (name, _), grid in zip(self.members, self.grids(x), strict=True)}
 
-    def draw(self, x: Tensor, **how: Any) -> "PIL.Image.Image":
+    def draw(self, x: Tensor, sheet: Sheet = SHEET) -> "PIL.Image.Image":
         """Its grids side by side, each as large as the finest."""
         grids = [interpolate(grid.float(), self.size, mode="nearest-exact") for grid in self.split(x).values()]
         whole = torch.cat(grids, -1).to(self.dtype)
-        return Grid(1, tuple(whole.shape[2:]), self.levels).draw(whole, **how)
+        return Grid(1, tuple(whole.shape[2:]), self.levels).draw(whole, sheet)
 
     def __str__(self) -> str:
         return f"codes on grids {', '.join('x'.join(map(str, size)) for size in self.sizes)}, {self.levels} codes"

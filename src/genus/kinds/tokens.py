@@ -1,7 +1,6 @@
 """Sequences of symbols: texts, codes, days of weather."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genus.kinds._domain import Discrete, Reading
+from genus.kinds._domain import SHEET, Discrete, Reading, Sheet
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -66,22 +65,14 @@ class Tokens(Discrete):
         """Sequences ``(B, length)`` of characters as strings."""
         return ["".join(self.names[code] for code in datum) for datum in x.tolist()]
 
-    def draw(
-        self,
-        x: Tensor,
-        *,
-        columns: int | None = None,
-        width: int = 880,
-        real: Tensor | None = None,
-        captions: Sequence[str] = (),
-    ) -> "PIL.Image.Image":
+    def draw(self, x: Tensor, sheet: Sheet = SHEET) -> "PIL.Image.Image":
         """As text where each symbol is a character, else as strips of coloured cells."""
         from genus import drawing
 
-        columns = min(columns or (3 if self.is_text else 1), len(x))
-        room = width // columns - GAP
+        columns = min(sheet.columns or (3 if self.is_text else 1), len(x))
+        room = sheet.width // columns - GAP
         tiles = [_written(text, room) for text in self.texts(x)] if self.is_text else _strips(x, self.levels, room)
-        return drawing.tiled(tiles, columns, tiles[0].shape[1] * columns, captions, GAP)
+        return drawing.tiled(tiles, columns, tiles[0].shape[1] * columns, sheet.captions, GAP)
 
     def write(self, x: Tensor, place: Path) -> list[Path]:
         """Texts one after the other, in ``place.txt``."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genus.kinds._domain import Domain
+from genus.kinds._domain import SHEET, Domain, Meeting, Sheet
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -44,19 +44,20 @@ class Vectors(Domain):
     def tiny(cls) -> tuple[Self, ...]:
         return (cls(2),)
 
-    def draw(
-        self,
-        x: Tensor,
-        *,
-        columns: int | None = None,
-        width: int = 880,
-        real: Tensor | None = None,
-        captions: Sequence[str] = (),
-    ) -> "PIL.Image.Image":
+    def draw(self, x: Tensor, sheet: Sheet = SHEET) -> "PIL.Image.Image":
         """All in one scatter, over ``real`` ones if given."""
         from genus.drawing import rendered
 
-        return rendered(scatter(x, self, real, captions))
+        return rendered(scatter(x, self, sheet.real, sheet.captions))
+
+    def meet(self, samples: Domain, in_files: bool) -> Meeting:
+        """The same columns in the same order, as far as both are named."""
+        if not isinstance(samples, Vectors):
+            return super().meet(samples, in_files)
+        named = [names for names in (samples.names, self.names) if names and names[0] != "column 1"]
+        if samples.features != self.features or (len(named) == 2 and named[0] != named[1]):
+            raise ValueError(f"expected the same columns in the same order ({', '.join(self.names) or self.features})")
+        return Meeting(self)
 
     def facts(self, x: Tensor) -> dict[str, str]:
         names = self.names or tuple(f"feature {k + 1}" for k in range(self.features))

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d
 
-from genus.kinds._domain import Discrete, Reading, root_mean_square
-from genus.prob.spectrum import spectrogram
+from genus.kinds._domain import SHEET, Discrete, Reading, Sheet, root_mean_square
+from genus.prob.spectrum import mel_decibels, spectrogram
 
 if TYPE_CHECKING:
     import PIL.Image
     from matplotlib.figure import Figure
 
+SEEN = 32, 32  # bands and times by which a classifier judges a sound
+HEARD = 24, 4  # bands of the mel scale and parts of the time by which sounds are compared
 RANGE = 70  # dB from the loudest of a picture to black
 MOST = 16  # sounds of a picture, unless it is asked to have so many columns
 
@@ -34,6 +37,8 @@ class Waveform(Discrete):
     kind: ClassVar[str] = "waveform"
     plural: ClassVar[str] = "sound"
     read_as: ClassVar[Reading] = "planes"
+    features_name = "log-mel-"
+    one_unit = False
 
     length: int
     rate: int
@@ -65,19 +70,30 @@ class Waveform(Discrete):
     def tiny(cls) -> tuple[Self, ...]:
         return cls(2, 8000, 6), cls(40, 8000)  # the first has 36 states
 
-    def draw(
-        self,
-        x: Tensor,
-        *,
-        columns: int | None = None,
-        width: int = 880,
-        real: Tensor | None = None,
-        captions: Sequence[str] = (),
-    ) -> "PIL.Image.Image":
+    def draw(self, x: Tensor, sheet: Sheet = SHEET) -> "PIL.Image.Image":
         """Of each sound its wave, and below it its spectrum over time."""
         from genus.drawing import rendered
 
-        return rendered(spectrograms(x, self, columns, captions))
+        return rendered(spectrograms(x, self, sheet.columns, sheet.captions))
+
+    @property
+    def planes(self) -> tuple[int, tuple[int, ...]]:
+        return 1, SEEN
+
+    def as_planes(self, x: Tensor) -> Tensor:
+        """As pictures: decibels over -50, in units of 20, in bands of the mel scale over time."""
+        decibels = mel_decibels(self.amplitudes(x), SEEN[0], self.rate)
+        return (adaptive_avg_pool2d(decibels, SEEN).unsqueeze(1) + 50) / 20
+
+    def describe(self, x: Tensor) -> Tensor:
+        """What a sound is like: decibels in bands of the mel scale, their mean in each of some parts of the time, and
+        their deviation over the whole of it."""
+        found, (bands, times) = [], HEARD
+        for part in x.split(256):
+            decibels = mel_decibels(self.amplitudes(part), bands, self.rate)
+            means = adaptive_avg_pool1d(decibels, times)
+            found.append(torch.cat([means.flatten(1), decibels.std(-1, correction=0)], 1).double())
+        return torch.cat(found)
 
     def write(self, x: Tensor, place: Path) -> list[Path]:
         """A WAV file each, in the folder ``place``."""

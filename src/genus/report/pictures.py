@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from genus.drawing import png
-from genus.kinds import Domain
+from genus.kinds import Domain, Sheet
 
 
 def sheet(
@@ -17,7 +17,7 @@ def sheet(
     domain.check(x, "pictures")
     if not len(x):
         raise ValueError("a sheet needs at least one datum.")
-    return png(domain.draw(x.detach().cpu(), columns=columns, width=width, real=real))
+    return png(domain.draw(x.detach().cpu(), Sheet(columns, width, real)))
 
 
 def pairs(queries: Tensor, items: Tensor, domain: Domain, *, width: int = 480) -> bytes:
