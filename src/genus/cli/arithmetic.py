@@ -47,7 +47,7 @@ class ArithmeticFlags:
     seed: int = 0
     """Which random ones of the group."""
     out: Path | None = None
-    """The picture to write (default: in RUN/explore)."""
+    """The file to write: a picture (.png), or arrays (.npz) (default: in RUN/explore)."""
 
 
 def main(arguments: list[str]) -> int:
@@ -56,14 +56,14 @@ def main(arguments: list[str]) -> int:
 
     import torch
 
-    from genus.cli.exploring import data, listed, write
+    from genus.cli.exploring import data, listed, opened, write
     from genus.contract import HasLatents, require
     from genus.explore import add, difference, members
     from genus.explore.moves import MOST, encode_items
 
     if not chosen.scale:
         raise SettingsError("--scale: expected at least one number.")
-    run = flags.opened(chosen.run)
+    run = opened(chosen.run, chosen.out)
     require(run.model, HasLatents, "encode")
     means = []
     for words in (chosen.minus, chosen.plus):

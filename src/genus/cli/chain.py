@@ -58,6 +58,7 @@ def main(arguments: list[str]) -> int:
     from genus.data.sequences import read_states
     from genus.report.chain import transition_picture
 
+    path = flags.file_named(chosen.out or Path("runs") / f"{chosen.file.stem}-chain.png", (".png",))
     if chosen.after is not None and chosen.after < 0:
         raise SettingsError(f"--after: expected 0 steps or more; got {chosen.after}.")
     sequences = read_states(chosen.file, chosen.column, chosen.by)
@@ -79,10 +80,9 @@ def main(arguments: list[str]) -> int:
         ahead = 1 if chosen.after is None else chosen.after
         console.print(f"\nfrom {distribution_text(chain, start)}")
         console.print(f"after {ahead} step{'s' * (ahead != 1)}: {distribution_text(chain, chain.after(start, ahead))}")
-    path = chosen.out or Path("runs") / f"{chosen.file.stem}-chain.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(transition_picture(chain))
-    console.print(f"\npicture: {escape(str(path))}")
+    console.print(f"\npicture: {escape(str(path))}", soft_wrap=True)
     return 0
 
 

@@ -51,5 +51,5 @@ def main(arguments: list[str]) -> int:
     console = Console()
     for card in merge(report.scorecard for report in reports):
         console.print(summary(card, console.width))
-    console.print(f"\n{out / 'report.html'}", highlight=False)
+    console.print(f"\n{out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -52,14 +52,14 @@ def _show(name: str, out: Path | None, options: dict[str, Any]) -> int:
     from genus.api import open_source
     from genus.data import data_options, describe, preview
 
+    path = flags.file_named(out or Path("runs") / f"{Path(name.removeprefix('run:')).stem}.png", (".png",))
     source = open_source(name, data_options(**options))
     console = Console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for key, value in describe(source).items():
         table.add_row(f"[bold]{key}[/]", escape(value))
     console.print(table)
-    path = out or Path("runs") / f"{Path(name.removeprefix('run:')).stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     preview(source).save(path)
-    console.print(f"\npreview: {path}", highlight=False)
+    console.print(f"\npreview: {path}", highlight=False, markup=False, soft_wrap=True)
     return 0

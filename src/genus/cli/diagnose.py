@@ -64,6 +64,8 @@ def main(arguments: list[str]) -> int:
     chosen = flags.parse(DiagnoseFlags, arguments or ["--help"], "genus diagnose", ABOUT)
     if chosen.curse == (chosen.run is not None):
         raise SettingsError("expected the path of a run folder, or --curse without one.")
+    if chosen.out is not None:
+        chosen.out = flags.file_named(chosen.out, (".png", ".svg") if chosen.curse else (".png",))
     return _curse(chosen) if chosen.curse else _run(chosen)
 
 

@@ -74,9 +74,10 @@ def main(arguments: list[str]) -> int:
     if chosen.scale and not chosen.move:
         raise SettingsError("--scale: how much of the moves; expected --move, too.")
 
+    from genus.cli.exploring import opened
     from genus.contract import HasLatents, IsEditable, name_of
 
-    run = flags.opened(chosen.run)
+    run = opened(chosen.run, chosen.out)
     if not (moves or completes) and isinstance(run.model, HasLatents) and not isinstance(run.model, IsEditable):
         raise SettingsError(
             f"{name_of(run.model)} does not complete data, it moves them in its latents: give --move (or --label, if "
@@ -145,13 +146,14 @@ def _complete(run: "Run", chosen: EditFlags) -> int:
 
 
 def _write(run: "Run", x: "Tensor", keep: "Tensor", done: "Tensor", out: Path | None, name: str) -> None:
-    """Rows of the item, what is kept of it, its completions; where nothing can be greyed, without the second."""
+    """Rows of the item, what is kept of it, its completions; without the second in arrays, and where nothing can be
+    greyed."""
     import torch
 
     from genus.cli.exploring import write
     from genus.explore.completion import with_grey
 
-    if not run.domain.on_grid:
+    if not run.domain.on_grid or (out is not None and out.suffix.lower() == ".npz"):
         write(run, torch.cat([x.unsqueeze(1), done], 1), out, name)
         return
     shown, kept, domain = with_grey(x, keep, run.domain)

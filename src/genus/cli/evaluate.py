@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
         raise SettingsError("expected the path of a run folder, or of samples with --against.")
     if (target / "config.json").is_file() or not target.exists():
         return _of_run(target, arguments)
-    chosen = flags.parse(_flags(), arguments, "genus evaluate", ABOUT)
+    chosen = _parse(arguments)
     return _of_samples(target, chosen.basic, flags.given(chosen.data))
 
 
@@ -111,7 +111,7 @@ def _of_run(path: Path, arguments: list[str]) -> int:
     if not path.exists():
         raise SettingsError(f"{path}: no such file or folder; expected a run, or samples with --against.")
     run = flags.opened(path)
-    chosen = flags.parse(_flags(run.model_class), arguments, "genus evaluate", ABOUT)
+    chosen = _parse(arguments, run.model_class)
     basic, given = chosen.basic, flags.given(chosen.data)
     if given and basic.against is None:
         name = flags.shown_as(chosen.data, next(iter(given)))
@@ -176,6 +176,14 @@ def _flags(model: type | None = None) -> Any:
     about = "How to read the data of --against, and the samples if they are not a run."
     own = {} if model is None else {"sample": flags.sample_options(model)}
     return flags.joined(basic=EvaluateFlags, **own, data=flags.optional("Data", about, fields, {}))
+
+
+def _parse(arguments: list[str], model: type | None = None) -> Any:
+    """The flags as given; an ``--out`` that is no JSON file is refused before anything is scored."""
+    chosen = flags.parse(_flags(model), arguments, "genus evaluate", ABOUT)
+    if chosen.basic.out is not None:
+        chosen.basic.out = flags.file_named(chosen.basic.out, (".json",))
+    return chosen
 
 
 def _as_run(run: "Run", given: dict[str, Any]) -> "DataOptions":

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genus.cli import flags
 from genus.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,12 +30,24 @@ class Whose:
     seed: int = 0
     """Which random items, and what else is drawn."""
     out: Path | None = None
-    """The picture to write (default: in RUN/explore)."""
+    """The file to write: a picture (.png), or arrays (.npz) (default: in RUN/explore)."""
 
     def which(self) -> str:
         """For the name of a file."""
         pictures = "-".join(path.stem for path in self.picture[:8])
         return pictures or "-".join(map(str, self.items[:8])) or f"seed-{self.seed}"
+
+
+def opened(folder: Path, out: Path | None) -> "Run":
+    """The run of a folder; an ``--out`` that does not fit its data is refused before any work is done."""
+    run = flags.opened(folder)
+    if out is not None:
+        flags.file_named(out, ENDINGS, str(run.domain))
+    return run
+
+
+ENDINGS = (".png", ".npz")
+"""What the names of files may end in that hold rows of data, the usual one first."""
 
 
 def chosen_data(run: "Run", whose: Whose) -> "tuple[Tensor, Tensor | None, str]":
@@ -101,11 +114,12 @@ def listed(index: "Tensor") -> str:
 
 
 def write(run: "Run", rows: "Tensor", out: Path | None, name: str, domain: "Domain | None" = None) -> None:
-    """Write data ``(rows, columns, *shape)`` as one picture, ``RUN/explore/NAME.png`` unless said
-    otherwise, and print its path.
+    """Write data ``(rows, columns, *shape)`` as one picture, or as arrays, as the ending of ``out`` says, and print
+    its path. By default ``RUN/explore/NAME.png``.
 
     domain: of the rows, if not the run's own.
     """
+    import numpy as np
     import torch
 
     from genus.explore.moves import MOST
@@ -113,9 +127,13 @@ def write(run: "Run", rows: "Tensor", out: Path | None, name: str, domain: "Doma
 
     domain = domain or run.domain
     plain = re.sub("[^A-Za-z0-9.=-]+", "-", name.replace("<", "-below-").replace(">", "-above-"))
-    path = out or run.path / "explore" / f"{plain}.png"
+    path = flags.file_named(out or run.path / "explore" / f"{plain}.png", ENDINGS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    some = run.source.train.first(MOST)
-    real = some.batch(torch.arange(len(some))).x if domain.scattered else None
-    path.write_bytes(sheet(rows.flatten(0, 1).cpu(), domain, columns=rows.shape[1], real=real))
+    flat = rows.flatten(0, 1).cpu()
+    if path.suffix.lower() == ".npz":
+        np.savez_compressed(path, x=rows.cpu().numpy())
+    else:
+        some = run.source.train.first(MOST)
+        real = some.batch(torch.arange(len(some))).x if domain.scattered else None
+        path.write_bytes(sheet(flat, domain, columns=rows.shape[1], real=real))
     print(path)

@@ -7,7 +7,7 @@ import sys
 import types
 import typing
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,6 +114,18 @@ def target(arguments: list[str]) -> Path | None:
         if run is None and not argument.startswith("-") and (not before.startswith("-") or "=" in before):
             return Path(argument)
     return run
+
+
+def file_named(out: Path, endings: Sequence[str], what: str = "") -> Path:
+    """The file that ``--out`` names; without an ending, the first of ``endings`` is added.
+
+    Raises `SettingsError` for an ending that is none of them. what: what is to be written, for the sentence."""
+    if not out.suffix:
+        return out.parent / f"{out.name}{endings[0]}"
+    if out.suffix.lower() not in endings:
+        fits = " or ".join([", ".join(endings[:-1]), endings[-1]] if len(endings) > 1 else endings)
+        raise SettingsError(f"--out: expected a name that ends in {fits}{what and f' for {what}'}; got {out}.")
+    return out
 
 
 def given(*groups: Any) -> dict[str, Any]:

@@ -64,5 +64,10 @@ def main(arguments: list[str]) -> int:
     assert isinstance(config, RunConfig)  # of one stage
     run = adopt(config, chosen.out, lambda model: diffusers.copy_into(model, chosen.folder))
     words = ("sample", "evaluate", "report")
-    Console().print("\n".join([f"done: {run.path}", *(f"  genus {w} {run.path}" for w in words)]), highlight=False)
+    Console().print(
+        "\n".join([f"done: {run.path}", *(f"  genus {w} {run.path}" for w in words)]),
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     return 0

@@ -37,20 +37,20 @@ class InterpolateFlags:
     seed: int = 0
     """Which random items."""
     out: Path | None = None
-    """The picture to write (default: in RUN/explore)."""
+    """The file to write: a picture (.png), or arrays (.npz) (default: in RUN/explore)."""
 
 
 def main(arguments: list[str]) -> int:
     """Write the picture and print its path."""
     chosen = flags.parse(InterpolateFlags, arguments or ["--help"], "genus interpolate", ABOUT)
 
-    from genus.cli.exploring import data, items, write
+    from genus.cli.exploring import data, items, opened, write
     from genus.contract import HasLatents, require
     from genus.explore import interpolate
 
     if len(chosen.items) % 2:
         raise SettingsError(f"--items: expected two for each row, from and to; got {len(chosen.items)}.")
-    run = flags.opened(chosen.run)
+    run = opened(chosen.run, chosen.out)
     require(run.model, HasLatents, "encode")
     index = items(run, chosen.items, 2 * chosen.count, chosen.seed)
     index = index[: len(index) // 2 * 2].view(-1, 2)

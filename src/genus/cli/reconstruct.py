@@ -35,11 +35,11 @@ def main(arguments: list[str]) -> int:
 
     import torch
 
-    from genus.cli.exploring import chosen_data, write
+    from genus.cli.exploring import chosen_data, opened, write
     from genus.contract import HasLatents, require
     from genus.explore import reconstruct
 
-    run = flags.opened(chosen.run)
+    run = opened(chosen.run, chosen.out)
     require(run.model, HasLatents, "encode")
     x, condition, what = chosen_data(run, chosen)
     again = reconstruct(run.model, x, condition).cpu()

@@ -77,7 +77,12 @@ def main(arguments: list[str]) -> int:
         write_run_report(flags.opened(run.path))
     if not quiet:
         words = ("sample", "evaluate", "report")
-        Console().print("\n".join([f"done: {run.path}", *(f"  genus {w} {run.path}" for w in words)]), highlight=False)
+        Console().print(
+            "\n".join([f"done: {run.path}", *(f"  genus {w} {run.path}" for w in words)]),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     return 0
 
 

@@ -56,7 +56,7 @@ class TraverseFlags:
     label: str | None = None
     """The label to decode with, of a conditional run (default: the item's own; of the mean, the first one)."""
     out: Path | None = None
-    """The picture to write (default: in RUN/explore)."""
+    """The file to write: a picture (.png), or arrays (.npz) (default: in RUN/explore)."""
 
 
 def main(arguments: list[str]) -> int:
@@ -64,12 +64,12 @@ def main(arguments: list[str]) -> int:
     chosen = flags.parse(TraverseFlags, arguments or ["--help"], "genus traverse", ABOUT)
     _refuse_misfits(chosen)
 
-    from genus.cli.exploring import write
+    from genus.cli.exploring import opened, write
     from genus.contract import HasLatents, require
     from genus.explore import directions, named, plane, quantiles, sweep, traverse
     from genus.explore.moves import encode_some
 
-    run = flags.opened(chosen.run)
+    run = opened(chosen.run, chosen.out)
     require(run.model, HasLatents, "encode")
     encoded = encode_some(run.model, run.source.train)
     if chosen.plane:

@@ -16,7 +16,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
@@ -176,10 +175,17 @@ class Domain(ABC):
         """A picture of data ``(B, *shape)`` on the CPU, B >= 1. Raises a ValueError for kinds that are not drawn."""
         raise ValueError(f"there is no picture of {self}.")
 
-    def write(self, x: Tensor, place: Path) -> list[Path]:
-        """Write data ``(B, *shape)`` as files that other programs open, if there are such: ``place.ENDING``, or files
-        in the folder ``place``. Returns their paths."""
-        return []
+    def ending(self, count: int) -> str:
+        """What the name of one file ends in that other programs open and that holds ``count`` data; empty where there
+        is none."""
+        return ""
+
+    def file(self, x: Tensor, labels: Sequence[str] = ()) -> bytes:
+        """Data ``(B, *shape)`` as such a file. labels: a word for each, written beside it where the format can.
+
+        Raises a ValueError for kinds that have none.
+        """
+        raise ValueError(f"there is no file of {self} that other programs open.")
 
     def facts(self, x: Tensor) -> dict[str, str]:
         """What there is to say of training data ``(N, *shape)``, as rows of a table: what -> words."""

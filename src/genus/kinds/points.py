@@ -1,9 +1,8 @@
 """Clouds of points in no order."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -99,17 +98,13 @@ class Points(Domain):
         marks = [f"{count} points"] * (count != self.count) + ["each cloud in the unit sphere"] * in_files
         return Meeting(replace(self, count=count), change, change, tuple(notes), tuple(marks))
 
-    def write(self, x: Tensor, place: Path) -> list[Path]:
-        """A PLY file each, in the folder ``place``; clouds that are not in three dimensions are not written."""
-        if self.dim != 3:
-            return []
+    def ending(self, count: int) -> str:
+        return ".ply" if self.dim == 3 and count == 1 else ""
+
+    def file(self, x: Tensor, labels: Sequence[str] = ()) -> bytes:
         import trimesh
 
-        place.mkdir(exist_ok=True)
-        paths = [place / f"{number:04d}.ply" for number in range(len(x))]
-        for path, datum in zip(paths, x.numpy(), strict=True):
-            path.write_bytes(trimesh.PointCloud(datum).export(file_type="ply"))
-        return paths
+        return trimesh.PointCloud(x[0].numpy()).export(file_type="ply")
 
     def __str__(self) -> str:
         return f"{self.count} points in {self.dim}-D"

@@ -1,6 +1,7 @@
 """Sequences of symbols: texts, codes, days of weather."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -74,13 +75,12 @@ class Tokens(Discrete):
         tiles = [_written(text, room) for text in self.texts(x)] if self.is_text else _strips(x, self.levels, room)
         return drawing.tiled(tiles, columns, tiles[0].shape[1] * columns, sheet.captions, GAP)
 
-    def write(self, x: Tensor, place: Path) -> list[Path]:
-        """Texts one after the other, in ``place.txt``."""
-        if not self.is_text:
-            return []
-        path = place.parent / f"{place.name}.txt"
-        path.write_text("".join(f"--- {n} ---\n{text}\n" for n, text in enumerate(self.texts(x), 1)), encoding="utf-8")
-        return [path]
+    def ending(self, count: int) -> str:
+        return ".txt" if self.is_text else ""
+
+    def file(self, x: Tensor, labels: Sequence[str] = ()) -> bytes:
+        """Texts one after the other."""
+        return "".join(f"--- {n} ---\n{text}\n" for n, text in enumerate(self.texts(x), 1)).encode()
 
     def facts(self, x: Tensor) -> dict[str, str]:
         if not self.names:

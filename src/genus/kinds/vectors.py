@@ -1,5 +1,7 @@
 """Rows of numbers in the units of a table."""
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -49,6 +51,19 @@ class Vectors(Domain):
         from genus.drawing import rendered
 
         return rendered(scatter(x, self, sheet.real, sheet.captions))
+
+    def ending(self, count: int) -> str:
+        return ".csv"
+
+    def file(self, x: Tensor, labels: Sequence[str] = ()) -> bytes:
+        """A CSV file under the names of the columns; labels in a last one."""
+        names, rows = [*(self.names or (f"x{n}" for n in range(self.features)))], [list(row) for row in x.numpy()]
+        if labels:
+            names.append("label" if "label" not in names else "label of the sample")
+            rows = [[*row, label] for row, label in zip(rows, labels, strict=True)]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([names, *rows])
+        return text.getvalue().encode()
 
     def meet(self, samples: Domain, in_files: bool) -> Meeting:
         """The same columns in the same order, as far as both are named."""

@@ -5,7 +5,6 @@ import math
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -95,13 +94,11 @@ class Waveform(Discrete):
             found.append(torch.cat([means.flatten(1), decibels.std(-1, correction=0)], 1).double())
         return torch.cat(found)
 
-    def write(self, x: Tensor, place: Path) -> list[Path]:
-        """A WAV file each, in the folder ``place``."""
-        place.mkdir(exist_ok=True)
-        paths = [place / f"{number:04d}.wav" for number in range(len(x))]
-        for path, codes in zip(paths, x, strict=True):
-            path.write_bytes(wav(codes, self))
-        return paths
+    def ending(self, count: int) -> str:
+        return ".wav" if count == 1 else ""
+
+    def file(self, x: Tensor, labels: Sequence[str] = ()) -> bytes:
+        return wav(x[0], self)
 
     def error(self, x: Tensor, again: Tensor) -> str:
         return root_mean_square(self.amplitudes(x), self.amplitudes(again), " of an amplitude of 1")

@@ -1,5 +1,6 @@
 """From a run folder to what people look at: scores, samples as files, the HTML report."""
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -16,7 +17,7 @@ from genus.evaluate import Scorecard, evaluate
 from genus.evaluate.memorisation import neighbours
 from genus.evaluate.samplers import SamplerCurves
 from genus.evaluate.scorecard import draw
-from genus.kinds import Label
+from genus.kinds import Domain, Label, names_of
 from genus.report.diagnosis import section_of
 from genus.report.noise import film_of
 from genus.report.pictures import sheet
@@ -113,15 +114,38 @@ def conditions(run: Run, count: int, label: str | None) -> Tensor | None:
     return torch.full((count,), condition.names.index(label))
 
 
+def sample_endings(domain: Domain, count: int) -> list[str]:
+    """What the name of one file may end in that holds ``count`` samples of a domain."""
+    return [".png", ".npz", *filter(None, (domain.ending(count),))]
+
+
 def write_samples(run: Run, samples: Tensor, condition: Tensor | None, out: Path) -> list[Path]:
-    """Write ``out.png`` (a sheet), ``out.npz`` (x and, where there is one, condition) and the files of the kind
-    (`Domain.write`): a PLY for each cloud, a WAV for each sound. Returns the paths."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    picture, arrays = out.parent / f"{out.name}.png", out.parent / f"{out.name}.npz"
+    """Write samples to the file ``out`` (`sample_endings` lists what its name may end in). Where it has no ending: to
+    ``out.png`` (a sheet), ``out.npz`` (x and, where there is one, condition), and files of the kind (`Domain.file`):
+    one of all, or one each in the folder ``out``. Returns the paths."""
     domain = run.domain.of(samples)  # of as many points as were asked for
-    picture.write_bytes(sheet(samples, domain))
-    if condition is None:
-        np.savez_compressed(arrays, x=samples.numpy())
-    else:
-        np.savez_compressed(arrays, x=samples.numpy(), condition=condition.numpy())
-    return [picture, arrays, *run.domain.write(samples, out)]
+    parts = [(out, samples)]
+    if not out.suffix:
+        parts = [(out.parent / f"{out.name}{ending}", samples) for ending in sample_endings(domain, len(samples))]
+        if not domain.ending(len(samples)) and (each := domain.ending(1)):
+            parts += [(out / f"{n:04d}{each}", samples[n : n + 1]) for n in range(len(samples))]
+    names = names_of(run.condition)
+    labels = [names[int(label)] for label in condition] if names and condition is not None else []
+    for path, some in parts:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match path.suffix.lower():
+            case ".png":
+                content = sheet(some, domain)
+            case ".npz":
+                content = _arrays(x=some, condition=condition)
+            case _:
+                content = domain.file(some, labels if len(some) == len(labels) else ())
+        path.write_bytes(content)
+    return [path for path, _ in parts]
+
+
+def _arrays(**tensors: Tensor | None) -> bytes:
+    """An .npz file of those that there are."""
+    out = io.BytesIO()
+    np.savez_compressed(out, **{k: t.numpy() for k, t in tensors.items() if t is not None})  # type: ignore[arg-type]
+    return out.getvalue()
