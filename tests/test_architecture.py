@@ -34,8 +34,8 @@ ARROWS: dict[str, set[str]] = {
     "models": MODELS | {"models"},
     "testing": MODELS | {"models"},
     "runs": MODELS | {"models", "data"},
-    "training": MODELS | {"models", "data", "runs"},
-    "evaluate": MODELS | {"models", "data", "runs", "training"},
+    "evaluate": MODELS | {"models", "data", "runs"},
+    "training": MODELS | {"models", "data", "runs", "evaluate"},  # samples may rank checkpoints
     "compress": MODELS | {"models", "data", "runs", "training"},
     "explore": MODELS | {"data"},
     "exchange": MODELS | {"models"},

@@ -113,6 +113,8 @@ class Player:
     turns: int = 1
     rate: float = 1.0
     """Factor on the recipe's learning rate, for players that learn at different rates."""
+    betas: tuple[float, float] | None = None
+    """Adam's two decay rates of this player (the first is the momentum of sgd and rmsprop); None for the recipe's."""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ def validate(function: Callable[..., Any], given: dict[str, Any], where: str) ->
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """A pydantic error as one plain sentence."""
     first = error.errors()[0]
+    if not first["loc"]:  # of all keys together
+        return f"{first['msg'].removeprefix('Value error, ')}."
     key = brief(".".join(str(part) for part in first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}; expected one of {', '.join(model.model_fields)}."

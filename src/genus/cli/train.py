@@ -33,6 +33,9 @@ class RunFlags:
     """Everything random is a function of it."""
     conditional: bool = False
     """Model the data given its label."""
+    criterion: Literal["loss", "frechet"] = "loss"
+    """What the best checkpoint is chosen by: the model's own criterion on validation data, or the Fréchet distance of
+    samples to them (for models without a loss that ranks; costs samples at each validation)."""
     compile: bool = False
     """Compile the losses (torch.compile): pays on a GPU and for flows, costs up to a minute."""
     checkpoint_seconds: float = 30.0

@@ -42,7 +42,7 @@ def gather(split: Split, index: Tensor, seed: int, size: int = 512) -> Batch:
     """The items of a split as one batch; what is random in them (binarization) follows the seed."""
     parts = [split.batch(part, noise.stream(seed, "items", n)) for n, part in enumerate(index.split(size))]
     conditions = [part.condition for part in parts if part.condition is not None]
-    return Batch(torch.cat([part.x for part in parts]), torch.cat(conditions) if conditions else None, index)
+    return Batch(torch.cat([part.x for part in parts]), torch.cat(conditions) if conditions else None)
 
 
 class Unlabelled:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -46,6 +46,8 @@ class RunConfig(BaseModel):
     epochs: float | None = Field(default=None, gt=0)
     minutes: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0)
+    criterion: Literal["loss", "frechet"] = "loss"
+    """What the best checkpoint is chosen by: the model's own criterion, or the Fréchet distance of samples."""
     compile: bool = False
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     """Seconds between checkpoints; 0 saves after every step."""
@@ -81,6 +83,7 @@ def configure(
     minutes: float | None = None,
     seed: int = 0,
     conditional: bool = False,
+    criterion: str = "loss",
     compile: bool = False,
     checkpoint_seconds: float = 30.0,
     tensorboard: bool = False,
@@ -118,11 +121,12 @@ def configure(
             data=data,
             data_options=options,
             recipe_name=recipe,
-            recipe=Recipe(**{**chosen.model_dump(), **training, "settings": {}}),
+            recipe=Recipe(**{**_averaged(chosen.model_dump(), training), **training, "settings": {}}),
             steps=steps,
             epochs=epochs,
             minutes=minutes,
             seed=seed,
+            criterion=criterion,  # type: ignore[arg-type]  # checked here
             compile=compile,
             checkpoint_seconds=checkpoint_seconds,
             tensorboard=tensorboard,
@@ -144,6 +148,12 @@ def homes_of(cls: type[GenerativeModel]) -> list[set[str]]:
             f"{name_of(cls)}: its setting {min(twice)!r} has the name of a flag of every training; rename it."
         )
     return [own, *others]
+
+
+def _averaged(recipe: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without its running average where another is asked for, by the other of its two measures."""
+    asked = given.keys() & {"ema", "ema_halflife"}
+    return {**recipe, "ema": 0.0, "ema_halflife": 0.0} if asked else recipe
 
 
 def _recipe_name(cls: type[GenerativeModel], name: str, domain: Callable[[], Domain]) -> str:

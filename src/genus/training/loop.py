@@ -22,6 +22,7 @@ from genus.runs.environment import environment, note
 from genus.runs.run import Run, build, open_data
 from genus.training.parallel import Team
 from genus.training.progress import Display, display
+from genus.training.ranking import Ranking, ranking_of
 from genus.training.recorder import run_steps
 from genus.training.session import Session, View
 from genus.training.signals import asked_to_stop
@@ -124,13 +125,16 @@ def _fit_or_descend(config: RunConfig, source: Source, folder: Path, team: Team,
 
     def make(steps: int) -> Session:
         model = build(config, source.domain, condition, items=len(source.train)).to(team.device)
-        return Session(config, train_split, validation, model, steps, team)
+        return Session(config, train_split, validation, model, steps, team, ranking)
 
     if issubclass(registry.get(config.model), FitsInClosedForm):
         model = build(config, source.domain, condition, items=len(source.train))
         with display(1, quiet=quiet) as shown:
             team.lead(lambda: _fit(model, train_split, folder, shown.say, strict))
         return
+    rankings: list[tuple[Ranking | None, str]] = [(None, "")]
+    team.lead(lambda: rankings.append(ranking_of(config, source)))  # who validates
+    ranking, about = rankings[-1]
     steps = _planned_steps(config, folder, make, team)
     with display(steps, quiet=quiet) as shown, asked_to_stop() as stop:
         session = make(steps)
@@ -138,6 +142,8 @@ def _fit_or_descend(config: RunConfig, source: Source, folder: Path, team: Team,
         if found is not None:
             session.restore(checkpoints / found)
             shown.say(f"resuming at step {session.step} of {steps}")
+        if about:
+            shown.say(about)
         parts = team.size * config.accumulate
         if parts > 1 and session.model.reads_batch:
             shown.say(

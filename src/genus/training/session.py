@@ -34,6 +34,7 @@ from genus.training.ema import Average
 from genus.training.loader import Ahead
 from genus.training.optimizer import learning_rate, make_optimizer
 from genus.training.parallel import Team
+from genus.training.ranking import Ranking
 from genus.training.watch import Watch
 
 VALIDATIONS = 20  # per run, at equal distances
@@ -67,17 +68,19 @@ class Session:
         model: GenerativeModel,
         steps: int,
         team: Team | None = None,
+        ranking: Ranking | None = None,
     ):
         self.config, self.recipe, self.split, self.validation = config, config.recipe, split, validation
-        self.team = team or Team()
+        self.team, self.ranking = team or Team(), ranking
         self.model, self.device, self.steps = model, model.device, steps
         self.share = self.team.slice(self.recipe.batch_size)
         check_parts(self.recipe.batch_size, self.team.size, config.accumulate)
         model.train().initialise(split)
         self.players = model.players()
         self.turns = max(player.turns for player in self.players)
-        self.optimizers = [make_optimizer(self.recipe, player.parameters) for player in self.players]
-        self.average = Average(model, self.recipe.ema) if self.recipe.ema else None
+        self.optimizers = [make_optimizer(self.recipe, p.parameters, p.betas) for p in self.players]
+        decay = self.recipe.average_decay(self.recipe.batch_size * self.turns)
+        self.average = Average(model, decay) if decay else None
         self.losses = [torch.compile(p.losses) if config.compile else p.losses for p in self.players]
         self.step, self.best, self.best_step, self.saved_step = 0, math.inf, 0, 0
         self.best_weights: dict[str, Tensor] = {}
@@ -224,7 +227,7 @@ class Session:
             self.take_step()
             times.append(time.monotonic() - began)
         began = time.monotonic()
-        self.validate()
+        self.measure()
         validating = len(self.validate_at) * (time.monotonic() - began)
         settled = statistics.median(times[len(times) // 3 :])
         return self.team.broadcast(max(1, int((seconds - min(validating, 0.5 * seconds)) / settled)))
@@ -251,18 +254,26 @@ class Session:
                 break
         return total / count if count else None
 
+    def measure(self) -> dict[str, float]:
+        """What validation finds, by its name in the records; the last number ranks checkpoints."""
+        loss = self.validate()
+        found = {} if loss is None else {"validation/loss": loss}
+        return found | ({"validation/frechet": self.ranking(self.judged.eval())} if self.ranking else {})
+
     @torch.no_grad()
     def judge(self, watch: Watch, train: dict[str, float]) -> dict[str, Any]:
         """What validation adds to the record of this step; remembers the best weights."""
-        value = self.validate()
+        measured = self.measure()
+        value = next(reversed(measured.values()), None)
         if value is not None and value < self.best:
             self.best, self.best_step = value, self.step
             self.best_weights = {name: tensor.clone() for name, tensor in self.judged.state_dict().items()}
         generator = noise.stream(self.config.seed, "watch")
         first = next(batches(self.validation, WATCHED_ITEMS, generator), None) if len(self.validation) else None
         batch = first.to(self.device) if first else None
-        seen = watch.look(self.step, self.steps, self.judged.eval(), batch, generator, value, train)
-        return ({} if value is None else {"validation/loss": value}) | seen
+        loss = measured.get("validation/loss")
+        seen = watch.look(self.step, self.steps, self.judged.eval(), batch, generator, loss, train)
+        return measured | seen
 
     def averages(self) -> dict[str, float]:
         """Mean loss terms since the last call, and the learning rate."""

@@ -30,7 +30,8 @@ SHARE = 0.5  # of the budget that the first stage gets
 BUDGETS = ("steps", "epochs", "minutes")
 SHARED = {"data", "seed", "conditional", *DataOptions.model_fields}
 """What both stages have in common: given once, without a stage's name."""
-EACH = {*BUDGETS, "recipe", "seed", "compile", "checkpoint_seconds", "tensorboard", "workers", "accumulate"}
+EACH = {*BUDGETS, "recipe", "seed", "criterion"}
+EACH |= {"compile", "checkpoint_seconds", "tensorboard", "workers", "accumulate"}
 """What may be given for both."""
 
 
