@@ -88,6 +88,12 @@ class Split(Protocol):
         ...
 
 
+def spread(split: Split, count: int = 4096, generator: torch.Generator | None = None) -> Batch:
+    """``count`` items from all over a split, or all of them: enough for means and spreads."""
+    count = min(len(split), count)
+    return split.batch(torch.arange(count) * len(split) // count, generator)
+
+
 def batches(split: Split, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
     """All items of a split in order, ``size`` at a time."""
     for start in range(0, len(split), size):
@@ -363,7 +369,8 @@ class HasDecoder(ABC):
     def decode(self: Any, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """Data from latents ``(B, *latent_shape)``: the mode or mean of p(x|z) in the domain's own terms.
 
-        Deterministic. Raises a ValueError for latents of another shape, and for a condition as `sample` does.
+        Deterministic, and as differentiable as the data are. Raises a ValueError for latents of another shape, and
+        for a condition as `sample` does.
         """
         if tuple(z.shape[1:]) != tuple(self.latent_shape):
             expected = ", ".join(("B", *map(str, self.latent_shape)))

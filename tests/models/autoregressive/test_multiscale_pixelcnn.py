@@ -287,6 +287,6 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"dropout: expected a rate"):
         MultiscalePixelCNN(SMALL, dropout=1.0)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        MultiscalePixelCNN(SMALL, SMALL)
+        MultiscalePixelCNN(SMALL, Pyramid((2, 2), 2, 4))
     with pytest.raises(ValueError, match=r"keep: expected booleans"):
         build(SMALL).edit(data(SMALL), data(SMALL))

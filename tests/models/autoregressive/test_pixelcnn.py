@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.kinds import Grid, Label
+from genus.kinds import Grid, Label, Pyramid
 from genus.models.autoregressive import _masked
 from genus.models.autoregressive.pixelcnn import PixelCNN
 from genus.prob import noise
@@ -138,4 +138,4 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"first: expected an odd size"):
         PixelCNN(RGB, first=4)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        PixelCNN(RGB, GREY)
+        PixelCNN(RGB, Pyramid((2, 2), 2, 4))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genus.kinds import Grid, Label
+from genus.kinds import Grid, Label, Pyramid
 from genus.models.autoregressive import pixelcnn_pp
 from genus.models.autoregressive.pixelcnn_pp import PixelCNNPP
 from genus.prob import noise
@@ -207,4 +207,4 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"dropout: expected a rate"):
         PixelCNNPP(RGB, dropout=1.0)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        PixelCNNPP(RGB, GREY)
+        PixelCNNPP(RGB, Pyramid((2, 2), 2, 4))

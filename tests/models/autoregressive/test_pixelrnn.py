@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.kinds import Grid, Label
+from genus.kinds import Grid, Label, Pyramid
 from genus.models.autoregressive import _masked, pixelrnn
 from genus.models.autoregressive.pixelrnn import Kind, PixelRNN
 from genus.prob import noise
@@ -233,4 +233,4 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"first: expected an odd size"):
         PixelRNN(RGB, first=4)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        PixelRNN(RGB, GREY)
+        PixelRNN(RGB, Pyramid((2, 2), 2, 4))

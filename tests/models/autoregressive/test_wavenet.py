@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.kinds import Domain, Grid, Label, Tokens, Waveform
+from genus.kinds import Domain, Grid, Label, Pyramid, Tokens, Waveform
 from genus.models.autoregressive import _wavenet_numba as fast
 from genus.models.autoregressive.wavenet import Layer, Walker, WaveNet
 from genus.prob import noise
@@ -302,10 +302,8 @@ def test_refusals_teach() -> None:
         WaveNet(SOUND, dilations=())
     with pytest.raises(ValueError, match=r"skip: expected at least 1; got 0"):
         WaveNet(SOUND, skip=0)
-    with pytest.raises(ValueError, match=r"tokens no longer"):
-        WaveNet(SOUND, Tokens(12, 2))
-    with pytest.raises(ValueError, match=r"conditioned on labels and tokens"):
-        WaveNet(SOUND, Grid(1, (2, 2)))
+    with pytest.raises(ValueError, match=r"is conditioned on labels"):
+        WaveNet(SOUND, Pyramid((2, 2), 2, 4))
     with pytest.raises(ValueError, match=r"keep: expected booleans"):
         build(SOUND).edit(data(SOUND), data(SOUND))
     with pytest.raises(ValueError, match=r"give one"):

@@ -1,7 +1,7 @@
 """The gated stacks: two stacks of masked convolutions that together see everything above and to the left.
 
 The vertical stack reads the rows above, the horizontal one its own row to the left, and the vertical
-one (equations in `gated_pixelcnn`). Each layer can be told more: a label, and the features of a map,
+one (equations in `gated_pixelcnn`). Each layer can read more: a condition, and the features of a map,
 the *hints*, of which every position reads those at its own place. Hints must not know of the grid
 itself; what they are is up to the model (`multiscale_pixelcnn`: the coarser grids).
 """
@@ -12,7 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from genus.models.autoregressive._masked import OUTSIDE, Head, MaskedConv, Memory, group_mask, groups_of
+from genus.models.autoregressive._masked import OUTSIDE, BiasMemory, Head, MaskedConv, Memory, group_mask, groups_of
+from genus.nn.condition import ConditionBias, Context, Encoded
 
 
 def gate(a: Tensor, dim: int) -> Tensor:
@@ -30,7 +31,7 @@ class GatedLayer(nn.Module):
         channels: int,
         kernel: int,
         dilation: int,
-        labels: int,
+        context: Context,
         hints: int = 0,
         dropout: float = 0.0,
     ):
@@ -42,18 +43,17 @@ class GatedLayer(nn.Module):
         )
         self.link = MaskedConv(2 * features, 2 * features)  # all of it lies above: no mask
         self.out = MaskedConv(features, features, own=group_mask(groups, groups))
-        self.label = nn.Embedding(labels, 4 * features) if labels else None
+        self.label = ConditionBias(context, 4 * features)
         self.hint = MaskedConv(hints, 4 * features) if hints else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, v: Tensor, u: Tensor, condition: Tensor | None, hints: Tensor | None = None
+        self, v: Tensor, u: Tensor, given: Encoded | None, hints: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Vertical and horizontal features ``(B, features, H, W)``, one layer on."""
         a, b = self.vertical(v), self.horizontal(u)
-        if self.label is not None:
-            above, left = self.label(condition)[..., None, None].chunk(2, 1)
-            a, b = a + above, b + left
+        if given is not None:
+            a, b = self.label(torch.cat([a, b], 1), given).chunk(2, 1)
         if self.hint is not None:
             above, left = self.hint(hints).chunk(2, 1)
             a, b = a + above, b + left
@@ -77,7 +77,7 @@ class GatedStacks(nn.Module):
         reads: Tensor,
         channels: int,
         outputs: int,
-        labels: int = 0,
+        context: Context,
         hints: int = 0,
         *,
         features: int,
@@ -87,7 +87,7 @@ class GatedStacks(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         """reads: the channel of each plane (`planes_groups`). outputs: logits of a position, over all channels.
-        labels, hints: how many classes and features of a map the layers are told of."""
+        context, hints: how much the layers read of a condition and of another map."""
         if features < channels:
             raise ValueError(f"features: expected one or more a channel, at least {channels}; got {features}.")
         if not dilations or min(dilations) < 1:
@@ -101,15 +101,15 @@ class GatedStacks(nn.Module):
         self.above = MaskedConv(len(reads), features, reach - 1, reach, reach, shift=1)
         self.left = MaskedConv(len(reads), features, 0, reach, own=group_mask(reads, groups, strict=True))
         self.layers = nn.ModuleList(
-            GatedLayer(features, channels, kernel, dilation, labels, hints, dropout) for dilation in dilations
+            GatedLayer(features, channels, kernel, dilation, context, hints, dropout) for dilation in dilations
         )
         self.head = Head(groups, outputs, channels)
 
-    def stacks(self, planes: Tensor, condition: Tensor | None, hints: Tensor | None = None) -> Tensor:
+    def stacks(self, planes: Tensor, given: Encoded | None, hints: Tensor | None = None) -> Tensor:
         """Planes ``(B, planes, H, W)`` and hints ``(B, hints, H, W)`` -> logits ``(B, outputs, H, W)``."""
         v, u = self.above(planes, OUTSIDE), self.left(planes, OUTSIDE)
         for layer in self.layers:
-            v, u = layer(v, u, condition, hints)
+            v, u = layer(v, u, given, hints)
         outputs: Tensor = self.head(u)
         return outputs
 
@@ -122,12 +122,12 @@ class GatedWalker:
         stacks: GatedStacks,
         count: int,
         size: tuple[int, ...],
-        condition: Tensor | None,
+        given: Encoded | None,
         hints: Tensor | None = None,
     ):
         self.above, self.left = (Memory(conv, count, size, OUTSIDE) for conv in (stacks.above, stacks.left))
         self.layers = [
-            GatedLayerMemory(layer, count, size, condition) for layer in cast(Iterable[GatedLayer], stacks.layers)
+            GatedLayerMemory(layer, count, size, given) for layer in cast(Iterable[GatedLayer], stacks.layers)
         ]
         self.head = stacks.head.at_once()
         self.hints = None if hints is None else hints.permute(2, 0, 3, 1).contiguous()  # by rows
@@ -151,30 +151,28 @@ class GatedWalker:
 class GatedLayerMemory:
     """One layer's part of the way: what its convolutions have read."""
 
-    def __init__(self, layer: GatedLayer, count: int, size: tuple[int, ...], condition: Tensor | None):
+    def __init__(self, layer: GatedLayer, count: int, size: tuple[int, ...], given: Encoded | None):
         self.vertical, self.horizontal = (Memory(conv, count, size) for conv in (layer.vertical, layer.horizontal))
-        self.link, told_bias = layer.link.at_once()
+        self.link, link_bias = layer.link.at_once()
         self.out, self.bias = layer.out.at_once()
-        none = self.bias.new_zeros(1, 4 * len(self.bias))
-        labels = none if layer.label is None else layer.label(condition)
-        above, left = labels.unsqueeze(1).chunk(2, 2)
-        self.above, self.left = above, left + self.horizontal.bias + told_bias
+        own = torch.cat([torch.zeros_like(link_bias), self.horizontal.bias + link_bias])
+        self.label = BiasMemory(own, layer.label, given, size)
         self.hint = None if layer.hint is None else layer.hint.at_once()
 
     def advance(self, v: Tensor, row: int, hints: Tensor | None) -> Tensor:
-        """Vertical features ``(B, W, features)`` of a row, one layer on; keeps what they tell the row's positions."""
-        above, left = self.above, self.left
+        """Vertical features ``(B, W, features)`` of a row, one layer on; keeps what they add at the row's positions."""
+        added = self.label.row(row)
         if self.hint is not None and hints is not None:
             matrix, bias = self.hint
-            more_above, more_left = (hints @ matrix + bias).chunk(2, 2)
-            above, left = above + more_above, left + more_left
+            added = added + (hints @ matrix + bias)
+        above, left = added.chunk(2, -1)
         self.vertical.put_row(v, row)
         a = self.vertical.row(row) + above
-        self.told = a @ self.link + left
+        self.added = a @ self.link + left
         return gate(a, 2)
 
     def at(self, u: Tensor, row: int, column: int) -> Tensor:
         """Horizontal features ``(B, features)`` of a position, one layer on."""
         self.horizontal.put(u, row, column)
-        b = self.horizontal.at(row, column, self.told[:, column])
+        b = self.horizontal.at(row, column, self.added[:, column])
         return torch.addmm(u + self.bias, gate(b, 1), self.out)

@@ -29,12 +29,14 @@ from genus.contract import (
     IsEditable,
     Likelihood,
     Losses,
+    Split,
     Walk,
-    check_condition,
     name_of,
+    spread,
 )
-from genus.kinds import Domain, Grid, classes_of
+from genus.kinds import Domain, Grid
 from genus.models.autoregressive._entries import every_level, log_p, width_of
+from genus.nn.condition import CONDITIONS, ConditionBias, Conditioned, Encoded, resized
 from genus.prob import chain
 
 Choose = Callable[[Tensor, int, int, int], Tensor]
@@ -210,6 +212,28 @@ class Memory:
         return (torch.cat(taps, 2).flatten(0, 1) @ self.matrix + self.bias).unflatten(0, (-1, width))
 
 
+class BiasMemory:
+    """What a layer adds at each place: ``own``, and what a condition says there, worked out a row at a time."""
+
+    def __init__(self, own: Tensor, bias: ConditionBias, given: Encoded | None, size: tuple[int, ...]):
+        self.same = own if given is None or bias.weight is None else own + bias.vector(given)
+        self.matrix, self.maps, self.now = bias.maps, None, -1
+        if given is not None and given.maps is not None:
+            self.maps = resized(given.maps, size, True).permute(2, 0, 3, 1)  # by rows
+
+    def row(self, row: int) -> Tensor:
+        """Of a row, ``(B, W, features)``, or what broadcasts to it."""
+        if self.maps is None or self.matrix is None:
+            return self.same[..., None, :]
+        if row != self.now:
+            self.now, self.line = row, self.same.unsqueeze(1) + self.maps[row] @ self.matrix
+        return self.line
+
+    def at(self, row: int, column: int) -> Tensor:
+        """Of a position, ``(B, features)``, or what broadcasts to it."""
+        return self.same if self.maps is None else self.row(row)[:, column]
+
+
 class Walker(Protocol):
     """A model's state on its way through the pictures."""
 
@@ -222,19 +246,20 @@ class Walker(Protocol):
         ...
 
 
-class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEditable):
+class RasterModel(Conditioned, GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEditable):
     """A model of pictures entry by entry; subclasses give the full pass and the `Walker`."""
 
     domains = (Grid,)
+    conditions = CONDITIONS
     domain: Grid
 
     def __init__(self, domain: Grid, condition: Domain | None = None):
         super().__init__(domain, condition)
+        self.context = self.condition_on(condition, domain.size)
         self.width = width_of(domain)
         self.vectors = None if domain.ordered else CodeVectors(domain.levels)
         each = 1 if self.vectors is None else self.vectors.embedding_dim
         self.reads = planes_groups(domain.channels, each)  # the channel of each plane
-        self.labels = classes_of(condition)
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:
@@ -242,12 +267,17 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
             return f"{name_of(cls)} models pictures, grids of two axes; got {domain}."
         return super().refuses(domain)
 
+    def initialise(self, split: Split) -> None:
+        """Scales of the condition, from (at most 4,096) training data."""
+        if self.condition_encoder is not None:
+            self.fit_condition(spread(split).condition)
+
     @abstractmethod
-    def full_pass(self, planes: Tensor, condition: Tensor | None) -> Tensor:
+    def full_pass(self, planes: Tensor, given: Encoded | None) -> Tensor:
         """Planes ``(B, planes, H, W)`` -> logits ``(B, channels * width, H, W)``."""
 
     @abstractmethod
-    def walker(self, count: int, condition: Tensor | None) -> Walker:
+    def walker(self, count: int, given: Encoded | None) -> Walker:
         """The start of a walk through ``count`` pictures."""
 
     @property
@@ -264,9 +294,9 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
     def logits(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Of each entry given those before it: ``(B, channels, width, H, W)``, width 1 for two levels."""
         self.domain.check(x)
-        check_condition(self, condition, len(x))
+        given = self.read_condition(self.given(condition, len(x)))
         planes = self.planes(x).contiguous(memory_format=torch.channels_last)
-        outputs = self.full_pass(planes, condition).to(planes.dtype)  # out of autocast
+        outputs = self.full_pass(planes, given).to(planes.dtype)  # out of autocast
         return outputs.unflatten(1, (self.domain.channels, self.width))
 
     def _log_prob(
@@ -284,8 +314,8 @@ class RasterModel(GenerativeModel, HasLogProb, HasConditionals, IsConditional, I
 
     @torch.no_grad()
     def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
-        check_condition(self, condition, count)
-        walker, device, (height, width) = self.walker(count, condition), self.device, self.domain.size
+        walker = self.walker(count, self.read_condition(self.given(condition, count)))
+        device, (height, width) = self.device, self.domain.size
         for row, column in itertools.product(range(height), range(width)):
             pixel = torch.zeros(count, self.domain.channels, dtype=torch.int64, device=device)
             for channel in range(self.domain.channels):

@@ -3,10 +3,13 @@ r"""Gated PixelCNN: two stacks of convolutions that together see everything abov
 p(x) = prod_i p(x_i | x_<i) in raster order, all factors from one pass. A masked 3x3 convolution
 has a blind spot (what lies above to the right is lost), so there are two stacks. The vertical one
 reads all rows above; the horizontal one reads its own row to the left, and the vertical one.
-Layer k, with convolutions W and gates (eq. 2 and figure 2; h is a label, eq. 4):
+Layer k, with convolutions W and gates (eq. 2 and figure 2):
 
-    a = W_v * v + V_v h                                  v' = tanh(a_1) sigmoid(a_2)
-    b = W_h * u + W_1x1 * a + V_h h                      u' = u + W_1x1 * (tanh(b_1) sigmoid(b_2))
+    a = W_v * v + V_v h + M_v * s                        v' = tanh(a_1) sigmoid(a_2)
+    b = W_h * u + W_1x1 * a + V_h h + M_h * s            u' = u + W_1x1 * (tanh(b_1) sigmoid(b_2))
+
+The condition: h is a vector that all places read (eq. 4; of a label one-hot, of anything else learned),
+s are maps of a picture, read by each place at its own by 1x1 convolutions without a mask (section 2.3).
 
 What differs from the paper: the shift by one row, which keeps the vertical stack blind to its own
 row, is made once, on its input, and not at each of its links to the horizontal one (the same, save
@@ -15,7 +18,7 @@ that are read, not masked; an extra plane marks the outside of the picture; the 
 gate; dilations widen the view with few layers (as the UvA's tutorial 12 has them); a picture of two
 levels has one logit an entry; codes without an order are read as learned vectors.
 
-Promises: exact log p(x); conditional on a label; edits in raster order (exact given what comes
+Promises: exact log p(x); conditions of any kind; edits in raster order (exact given what comes
 before an entry, see `edit`); samples at the cost of one position a step.
 """
 
@@ -26,6 +29,7 @@ from torch import Tensor
 from genus.kinds import Domain, Grid
 from genus.models.autoregressive._gated import GatedStacks, GatedWalker
 from genus.models.autoregressive._masked import RasterModel
+from genus.nn.condition import Encoded
 from genus.recipe import Recipe
 
 
@@ -77,7 +81,7 @@ class GatedPixelCNN(GatedStacks, RasterModel):
     ):
         super().__init__(domain, condition)
         self.build(
-            self.reads, domain.channels, domain.channels * self.width, self.labels,
+            self.reads, domain.channels, domain.channels * self.width, self.context,
             features=features, dilations=dilations, kernel=kernel, first=first, dropout=dropout,
         )  # fmt: skip
 
@@ -85,8 +89,8 @@ class GatedPixelCNN(GatedStacks, RasterModel):
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, features=8, dilations=(1, 2), first=3)  # type: ignore[arg-type]
 
-    def full_pass(self, planes: Tensor, condition: Tensor | None) -> Tensor:
-        return self.stacks(planes, condition)
+    def full_pass(self, planes: Tensor, given: Encoded | None) -> Tensor:
+        return self.stacks(planes, given)
 
-    def walker(self, count: int, condition: Tensor | None) -> GatedWalker:
-        return GatedWalker(self, count, self.domain.size, condition)
+    def walker(self, count: int, given: Encoded | None) -> GatedWalker:
+        return GatedWalker(self, count, self.domain.size, given)

@@ -10,10 +10,10 @@ stacks (`_gated`), which are masked one and all, gets the hints of its own posit
 
 What differs from the paper: no attention (the paper's coarsest factor is a PixelSNAIL, causal
 convolutions with attention between); one vector for a code, read both by its own factor and by the
-finer ones; hints of all coarser grids; dilations widen the view with few layers; a class label adds a
-vector to each layer; no output stack of its own for the finest factor.
+finer ones; hints of all coarser grids; dilations widen the view with few layers; a condition adds to
+each layer, a vector and, resized to each grid, maps; no output stack of its own for the finest factor.
 
-Promises: exact log p(x); conditional on a label; edits in the order of reading (grid by grid, each in
+Promises: exact log p(x); conditions of any kind; edits in the order of reading (grid by grid, each in
 raster order; exact given what comes before an entry, see `edit`); samples at the cost of one position a step.
 """
 
@@ -34,14 +34,16 @@ from genus.contract import (
     IsEditable,
     Likelihood,
     Losses,
+    Split,
     Walk,
-    check_condition,
     name_of,
+    spread,
 )
-from genus.kinds import Domain, Pyramid, classes_of
+from genus.kinds import Domain, Pyramid
 from genus.models.autoregressive._entries import every_level, log_p, width_of
 from genus.models.autoregressive._gated import GatedStacks, GatedWalker
 from genus.models.autoregressive._masked import CodeVectors, code_features, planes_groups, with_inside
+from genus.nn.condition import CONDITIONS, Conditioned, Context
 from genus.prob import chain
 from genus.recipe import Recipe
 
@@ -71,7 +73,7 @@ class Factor(GatedStacks):
         coarser: int,
         planes: int,
         width: int,
-        labels: int,
+        context: Context,
         *,
         features: int,
         dilations: tuple[int, ...],
@@ -82,7 +84,7 @@ class Factor(GatedStacks):
     ):
         super().__init__()
         self.build(
-            planes_groups(1, planes), 1, width, labels, features if coarser else 0,
+            planes_groups(1, planes), 1, width, context, features if coarser else 0,
             features=features, dilations=dilations, kernel=kernel, first=first, dropout=dropout,
         )  # fmt: skip
         self.hints: nn.Sequential | None = None
@@ -91,7 +93,7 @@ class Factor(GatedStacks):
             self.hints = nn.Sequential(look, *(Block(features) for _ in range(blocks)))
 
 
-class MultiscalePixelCNN(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEditable):
+class MultiscalePixelCNN(Conditioned, GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEditable):
     """Multi-scale PixelCNN, the prior of VQ-VAE-2: grids of codes from coarse to fine.
 
     Args:
@@ -108,6 +110,7 @@ class MultiscalePixelCNN(GenerativeModel, HasLogProb, HasConditionals, IsConditi
         "https://arxiv.org/abs/1906.00446"
     )
     domains = (Pyramid,)
+    conditions = CONDITIONS
     domain: Pyramid
     recipes = {  # noqa: RUF012
         "quick": Recipe(
@@ -142,10 +145,10 @@ class MultiscalePixelCNN(GenerativeModel, HasLogProb, HasConditionals, IsConditi
         if blocks < 0:
             raise ValueError(f"blocks: expected at least 0; got {blocks}.")
         self.vectors = nn.ModuleList(CodeVectors(domain.levels) for _ in domain.sizes)
-        planes, labels = code_features(domain.levels), classes_of(condition)
+        planes, context = code_features(domain.levels), self.condition_on(condition, domain.size)
         self.factors = nn.ModuleList(
             Factor(
-                scale * planes, planes, width_of(domain), labels,
+                scale * planes, planes, width_of(domain), context,
                 features=features, dilations=dilations, blocks=blocks, kernel=kernel, first=first, dropout=dropout,
             )
             for scale in range(domain.scales)
@@ -160,6 +163,11 @@ class MultiscalePixelCNN(GenerativeModel, HasLogProb, HasConditionals, IsConditi
         if isinstance(domain, Pyramid) and len(domain.size) != 2:
             return f"{name_of(cls)} models the codes of pictures, grids of two axes; got {domain}."
         return super().refuses(domain)
+
+    def initialise(self, split: Split) -> None:
+        """Scales of the condition, from (at most 4,096) training data."""
+        if self.condition_encoder is not None:
+            self.fit_condition(spread(split).condition)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -178,13 +186,13 @@ class MultiscalePixelCNN(GenerativeModel, HasLogProb, HasConditionals, IsConditi
     def logits(self, x: Tensor, condition: Tensor | None = None) -> list[Tensor]:
         """Of each entry given those before it: ``(B, H, W, width)`` a grid, width 1 for two levels."""
         self.domain.check(x)
-        check_condition(self, condition, len(x))
+        given = self.read_condition(self.given(condition, len(x)))
         grids = self.domain.grids(x)
         planes = [vectors(grid.unsqueeze(1)) for vectors, grid in zip(self.vectors, grids, strict=True)]
         logits = []
         for scale, factor in enumerate(cast(Iterable[Factor], self.factors)):
             own = with_inside(planes[scale]).contiguous(memory_format=torch.channels_last)
-            logits.append(factor.stacks(own, condition, self.hints(scale, planes[:scale])).movedim(1, -1))
+            logits.append(factor.stacks(own, given, self.hints(scale, planes[:scale])).movedim(1, -1))
         return logits
 
     def _log_prob(
@@ -201,12 +209,12 @@ class MultiscalePixelCNN(GenerativeModel, HasLogProb, HasConditionals, IsConditi
 
     @torch.no_grad()
     def chain_rule(self, count: int, *, condition: Tensor | None = None) -> Walk:
-        check_condition(self, condition, count)
+        given = self.read_condition(self.given(condition, count))
         planes: list[Tensor] = []
         place = 0
         for scale, (height, width) in enumerate(cast(tuple[tuple[int, int], ...], self.domain.sizes)):
             factor, hints = cast(Factor, self.factors[scale]), self.hints(scale, planes)
-            walker = GatedWalker(factor, count, (height, width), condition, hints)
+            walker = GatedWalker(factor, count, (height, width), given, hints)
             grid: list[Tensor] = []
             for row, column in itertools.product(range(height), range(width)):
                 code = yield place, every_level(walker.outputs(row, column))

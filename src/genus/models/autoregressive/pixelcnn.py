@@ -9,11 +9,11 @@ and two layers of relu and 1x1 convolution before the logits. What lies above an
 of an entry stays unseen (the blind spot that `gated_pixelcnn` mends).
 
 What differs from the paper: convolutions are cut to the rows that are read; an extra plane marks
-the outside of the picture; a class label adds a vector to each block; a picture of two levels has
+the outside of the picture; a condition adds to each block, a vector and maps; a picture of two levels has
 one logit an entry; codes without an order are read as learned vectors; Adam, where the paper used
 RMSProp.
 
-Promises: exact log p(x); conditional on a label; edits in raster order (exact given what comes
+Promises: exact log p(x); conditions of any kind; edits in raster order (exact given what comes
 before an entry, see `edit`); samples at the cost of one position a step.
 """
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from genus.kinds import Domain, Grid
 from genus.models.autoregressive._masked import (
     OUTSIDE,
+    BiasMemory,
     Head,
     MaskedConv,
     Memory,
@@ -33,25 +34,24 @@ from genus.models.autoregressive._masked import (
     group_mask,
     groups_of,
 )
+from genus.nn.condition import ConditionBias, Context, Encoded
 from genus.recipe import Recipe
 
 
 class Block(nn.Module):
     """A residual block under mask B: from 2f features to f and back."""
 
-    def __init__(self, features: int, channels: int, labels: int):
+    def __init__(self, features: int, channels: int, context: Context):
         super().__init__()
         few, many = groups_of(features, channels), groups_of(2 * features, channels)
         self.inside = MaskedConv(2 * features, features, own=group_mask(many, few))
         self.conv = MaskedConv(features, features, 1, 1, 1, own=group_mask(few, few))
         self.outside = MaskedConv(features, 2 * features, own=group_mask(few, many))
-        self.label = nn.Embedding(labels, features) if labels else None
+        self.label = ConditionBias(context, features)
 
-    def forward(self, h: Tensor, condition: Tensor | None) -> Tensor:
+    def forward(self, h: Tensor, given: Encoded | None) -> Tensor:
         """``(B, 2f, H, W)``, one block on."""
-        inner = self.inside(h.relu())
-        if self.label is not None:
-            inner = inner + self.label(condition)[..., None, None]
+        inner = self.label(self.inside(h.relu()), given)
         outer: Tensor = self.outside(self.conv(inner.relu()).relu())
         return h + outer
 
@@ -94,31 +94,31 @@ class PixelCNN(RasterModel):
         many, reach = groups_of(2 * features, channels), first // 2
         mask_a = group_mask(self.reads, many, strict=True)
         self.first = MaskedConv(len(self.reads), 2 * features, reach, reach, reach, own=mask_a)
-        self.blocks = nn.ModuleList(Block(features, channels, self.labels) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(features, channels, self.context) for _ in range(blocks))
         self.head = Head(many, channels * self.width, channels)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, features=8, blocks=2, first=3)  # type: ignore[arg-type]
 
-    def full_pass(self, planes: Tensor, condition: Tensor | None) -> Tensor:
+    def full_pass(self, planes: Tensor, given: Encoded | None) -> Tensor:
         h = self.first(planes, OUTSIDE)
         for block in self.blocks:
-            h = block(h, condition)
+            h = block(h, given)
         outputs: Tensor = self.head(h)
         return outputs
 
-    def walker(self, count: int, condition: Tensor | None) -> "PlainWalker":
-        return PlainWalker(self, count, condition)
+    def walker(self, count: int, given: Encoded | None) -> "PlainWalker":
+        return PlainWalker(self, count, given)
 
 
 class PlainWalker:
     """Every layer position by position."""
 
-    def __init__(self, model: PixelCNN, count: int, condition: Tensor | None):
+    def __init__(self, model: PixelCNN, count: int, given: Encoded | None):
         self.first = Memory(model.first, count, model.domain.size, OUTSIDE)
         self.blocks = [
-            BlockMemory(block, count, model.domain.size, condition) for block in cast(Iterable[Block], model.blocks)
+            BlockMemory(block, count, model.domain.size, given) for block in cast(Iterable[Block], model.blocks)
         ]
         self.head = model.head.at_once()
 
@@ -135,13 +135,13 @@ class PlainWalker:
 class BlockMemory:
     """One block's part of the way: what its convolution has read."""
 
-    def __init__(self, block: Block, count: int, size: tuple[int, ...], condition: Tensor | None):
+    def __init__(self, block: Block, count: int, size: tuple[int, ...], given: Encoded | None):
         self.inside, bias = block.inside.at_once()
-        self.start = bias if block.label is None else block.label(condition) + bias
+        self.start = BiasMemory(bias, block.label, given, size)
         self.conv = Memory(block.conv, count, size)
         self.outside, self.bias = block.outside.at_once()
 
     def at(self, h: Tensor, row: int, column: int) -> Tensor:
         """Features ``(B, 2f)`` of a position, one block on."""
-        self.conv.put(torch.addmm(self.start, h.relu(), self.inside).relu_(), row, column)
+        self.conv.put(torch.addmm(self.start.at(row, column), h.relu(), self.inside).relu_(), row, column)
         return torch.addmm(h + self.bias, self.conv.at(row, column).relu_(), self.outside)

@@ -21,9 +21,10 @@ inner stages work at every fourth (sixteenth) step only, and the logits are thos
 What differs from the paper: no weight normalisation and so no data-dependent initialisation (the
 gates' weights start at a tenth; the means of the mixture spread over the levels); v is doubled by a
 kernel of 2x2, not 2x3; sizes that halve badly are rounded up and cut again; the learning rate falls
-as a cosine; an extra plane marks the outside of the picture.
+as a cosine; an extra plane marks the outside of the picture; a condition adds to the gates, a vector
+and, resized to each stage, maps.
 
-Promises: exact log p(x); conditional on a label; edits in raster order (exact given what comes
+Promises: exact log p(x); conditions of any kind; edits in raster order (exact given what comes
 before an entry, see `edit`); samples at the cost of one position a step.
 """
 
@@ -34,10 +35,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genus.contract import check_condition
 from genus.kinds import Domain, Grid
 from genus.models.autoregressive._entries import every_level
-from genus.models.autoregressive._masked import OUTSIDE, MaskedConv, Memory, RasterModel
+from genus.models.autoregressive._masked import OUTSIDE, BiasMemory, MaskedConv, Memory, RasterModel
+from genus.nn.condition import ConditionBias, Context, Encoded
 from genus.prob.logistic_mixture import LogisticMixture
 from genus.recipe import Recipe
 
@@ -66,72 +67,69 @@ class Halving(MaskedConv):
 class Residual(nn.Module):
     """One stream's part of a layer; ``told`` features come from elsewhere."""
 
-    def __init__(self, features: int, kernel: tuple[int, int, int], told: int, labels: int, dropout: float):
+    def __init__(self, features: int, kernel: tuple[int, int, int], told: int, context: Context, dropout: float):
         super().__init__()
         self.conv = MaskedConv(2 * features, features, *kernel)
         self.gate = MaskedConv(2 * features, 2 * features, *kernel)
         self.told = MaskedConv(2 * told, features) if told else None
-        self.label = nn.Embedding(labels, 2 * features) if labels else None
+        self.label = ConditionBias(context, 2 * features)
         self.dropout = nn.Dropout(dropout)
         with torch.no_grad():
             self.gate.weight.mul_(0.1)  # so that layers start close to the identity
 
-    def forward(self, x: Tensor, told: Tensor | None, condition: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor | None, given: Encoded | None) -> Tensor:
         """``(B, features, H, W)``, one layer on."""
         h = self.conv(concat_elu(x, 1))
         if self.told is not None and told is not None:
             h = h + self.told(concat_elu(told, 1))
-        c = self.gate(self.dropout(concat_elu(h, 1)))
-        if self.label is not None:
-            c = c + self.label(condition)[..., None, None]
-        return gated(x, c, 1)
+        return gated(x, self.label(self.gate(self.dropout(concat_elu(h, 1))), given), 1)
 
 
 class Layer(nn.Module):
     """Both streams, one layer on; ``recalls``: in the second half, told of the first."""
 
-    def __init__(self, features: int, recalls: bool, labels: int, dropout: float):
+    def __init__(self, features: int, recalls: bool, context: Context, dropout: float):
         super().__init__()
-        self.v = Residual(features, DOWN, features * recalls, labels, dropout)
-        self.u = Residual(features, RIGHT, features * (1 + recalls), labels, dropout)
+        self.v = Residual(features, DOWN, features * recalls, context, dropout)
+        self.u = Residual(features, RIGHT, features * (1 + recalls), context, dropout)
 
     def forward(
-        self, v: Tensor, u: Tensor, condition: Tensor | None, past: tuple[Tensor, Tensor] | None = None
+        self, v: Tensor, u: Tensor, given: Encoded | None, past: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """v and u; ``past``: what they were in the first half."""
-        v = self.v(v, None if past is None else past[0], condition)
-        u = self.u(u, v if past is None else torch.cat([v, past[1]], 1), condition)
+        v = self.v(v, None if past is None else past[0], given)
+        u = self.u(u, v if past is None else torch.cat([v, past[1]], 1), given)
         return v, u
 
 
 class Stage(nn.Module):
     """Layers of one resolution, the stages of the lower ones in their midst."""
 
-    def __init__(self, stages: int, depth: int, features: int, labels: int, dropout: float):
+    def __init__(self, stages: int, depth: int, features: int, context: Context, dropout: float):
         super().__init__()
-        self.before = nn.ModuleList(Layer(features, False, labels, dropout) for _ in range(depth))
-        self.inner = Stage(stages - 1, depth, features, labels, dropout) if stages > 1 else None
+        self.before = nn.ModuleList(Layer(features, False, context, dropout) for _ in range(depth))
+        self.inner = Stage(stages - 1, depth, features, context, dropout) if stages > 1 else None
         if self.inner is not None:
             self.halve_v, self.halve_u = (Halving(features, features, *kernel) for kernel in (DOWN, RIGHT))
             self.double_v, self.double_u = (MaskedConv(features, 4 * features) for _ in range(2))
         after = depth + (self.inner is not None)  # with what came in, there is one more to recall
-        self.after = nn.ModuleList(Layer(features, True, labels, dropout) for _ in range(after))
+        self.after = nn.ModuleList(Layer(features, True, context, dropout) for _ in range(after))
 
-    def forward(self, v: Tensor, u: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, v: Tensor, u: Tensor, given: Encoded | None) -> tuple[Tensor, Tensor]:
         """v and u ``(B, features, H, W)`` through all stages from here on."""
         past = [(v, u)]
         for layer in self.before:
-            past.append(layer(*past[-1], condition))
+            past.append(layer(*past[-1], given))
         if self.inner is None:
             v, u = past.pop()
         else:
             v, u = past[-1]
-            low_v, low_u = self.inner(self.halve_v(v), self.halve_u(u), condition)
+            low_v, low_u = self.inner(self.halve_v(v), self.halve_u(u), given)
             height, width = v.shape[2:]
             v = F.pixel_shuffle(self.double_v(low_v), 2)[..., :height, :width]
             u = F.pixel_shuffle(self.double_u(low_u), 2)[..., :height, :width]
         for layer in self.after:
-            v, u = layer(v, u, condition, past.pop())
+            v, u = layer(v, u, given, past.pop())
         return v, u
 
 
@@ -187,7 +185,7 @@ class PixelCNNPP(RasterModel):
         inputs, channels, rows = domain.channels + 1, domain.channels, LogisticMixture.rows(domain.channels)
         self.above = MaskedConv(inputs, features, *DOWN, shift=1)
         self.left = MaskedConv(inputs, features, *DOWN, own=torch.zeros(features, inputs))
-        self.stage = Stage(stages, depth, features, self.labels, dropout)
+        self.stage = Stage(stages, depth, features, self.context, dropout)
         self.head = MaskedConv(features, rows * mixtures)
         with torch.no_grad():
             self.head.bias.view(rows, mixtures)[1 : 1 + channels] = torch.linspace(-1, 1, mixtures)
@@ -196,9 +194,9 @@ class PixelCNNPP(RasterModel):
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, features=6, depth=1, stages=2, mixtures=3)  # type: ignore[arg-type]
 
-    def full_pass(self, planes: Tensor, condition: Tensor | None) -> Tensor:
+    def full_pass(self, planes: Tensor, given: Encoded | None) -> Tensor:
         """Planes ``(B, channels + 1, H, W)`` -> the numbers of the mixtures ``(B, rows * mixtures, H, W)``."""
-        _, u = self.stage(self.above(planes, OUTSIDE), self.left(planes, OUTSIDE), condition)
+        _, u = self.stage(self.above(planes, OUTSIDE), self.left(planes, OUTSIDE), given)
         outputs: Tensor = self.head(F.elu(u))
         return outputs
 
@@ -209,9 +207,9 @@ class PixelCNNPP(RasterModel):
     def distributions(self, x: Tensor, condition: Tensor | None) -> tuple[LogisticMixture, Tensor]:
         """Of all pixels, and the pixels ``(B, H, W, channels)``."""
         self.domain.check(x)
-        check_condition(self, condition, len(x))
+        given = self.read_condition(self.given(condition, len(x)))
         planes = self.planes(x).contiguous(memory_format=torch.channels_last)
-        outputs = self.full_pass(planes, condition).to(planes.dtype)  # out of autocast
+        outputs = self.full_pass(planes, given).to(planes.dtype)  # out of autocast
         return self.distribution(outputs.movedim(1, -1)), x.movedim(1, -1)
 
     def _log_prob(
@@ -232,17 +230,17 @@ class PixelCNNPP(RasterModel):
     def entry(self, outputs: Tensor, pixel: Tensor, channel: int) -> Tensor:
         return every_level(self.narrow(self.distribution(outputs).channel(pixel, channel)))
 
-    def walker(self, count: int, condition: Tensor | None) -> "PlusWalker":
-        return PlusWalker(self, count, condition)
+    def walker(self, count: int, given: Encoded | None) -> "PlusWalker":
+        return PlusWalker(self, count, given)
 
 
 class PlusWalker:
     """The downward stream row by row, the other position by position, once for all channels of a pixel."""
 
-    def __init__(self, model: PixelCNNPP, count: int, condition: Tensor | None):
+    def __init__(self, model: PixelCNNPP, count: int, given: Encoded | None):
         size = model.domain.size
         self.above, self.left = (Memory(conv, count, size, OUTSIDE) for conv in (model.above, model.left))
-        self.stage = StageMemory(model.stage, count, size, condition)
+        self.stage = StageMemory(model.stage, count, size, given)
         self.head, self.bias = model.head.at_once()
         self.row, self.column = -1, -1
 
@@ -263,10 +261,9 @@ class PlusWalker:
 class ResidualMemory:
     """One stream's part of a layer on its way: what its convolutions have read."""
 
-    def __init__(self, residual: Residual, count: int, size: tuple[int, ...], condition: Tensor | None):
+    def __init__(self, residual: Residual, count: int, size: tuple[int, ...], given: Encoded | None):
         self.conv, self.gate = (Memory(conv, count, size) for conv in (residual.conv, residual.gate))
-        label = None if residual.label is None else residual.label(condition)
-        self.label = torch.zeros_like(self.gate.bias).unsqueeze(0) if label is None else label
+        self.label = BiasMemory(torch.zeros_like(self.gate.bias), residual.label, given, size)
         if residual.told is not None:
             self.matrix, self.bias = residual.told.at_once()
 
@@ -278,20 +275,20 @@ class ResidualMemory:
         """Features ``(B, W, features)`` of a row, one layer on."""
         self.conv.put_row(concat_elu(x, 2), row)
         self.gate.put_row(concat_elu(self.conv.row(row) + self.told(told), 2), row)
-        return gated(x, self.gate.row(row) + self.label.unsqueeze(1), 2)
+        return gated(x, self.gate.row(row) + self.label.row(row), 2)
 
     def at(self, x: Tensor, told: Tensor, row: int, column: int) -> Tensor:
         """Features ``(B, features)`` of a position, one layer on."""
         self.conv.put(concat_elu(x, 1), row, column)
         self.gate.put(concat_elu(self.conv.at(row, column) + self.told(told), 1), row, column)
-        return gated(x, self.gate.at(row, column, self.gate.bias + self.label), 1)
+        return gated(x, self.gate.at(row, column, self.gate.bias + self.label.at(row, column)), 1)
 
 
 class LayerMemory:
     """Both streams of a layer; the rows of v tell the positions of u."""
 
-    def __init__(self, layer: Layer, count: int, size: tuple[int, ...], condition: Tensor | None):
-        self.v, self.u = (ResidualMemory(part, count, size, condition) for part in (layer.v, layer.u))
+    def __init__(self, layer: Layer, count: int, size: tuple[int, ...], given: Encoded | None):
+        self.v, self.u = (ResidualMemory(part, count, size, given) for part in (layer.v, layer.u))
 
     def advance(self, v: Tensor, row: int, past: Tensor | None = None) -> Tensor:
         """v of a row, one layer on."""
@@ -307,14 +304,14 @@ class LayerMemory:
 class StageMemory:
     """A stage and those within: they go on where a row and a column of theirs begin, and are kept until the next."""
 
-    def __init__(self, stage: Stage, count: int, size: tuple[int, ...], condition: Tensor | None):
+    def __init__(self, stage: Stage, count: int, size: tuple[int, ...], given: Encoded | None):
         def of(layers: nn.ModuleList) -> list[LayerMemory]:
-            return [LayerMemory(layer, count, size, condition) for layer in cast(Iterable[Layer], layers)]
+            return [LayerMemory(layer, count, size, given) for layer in cast(Iterable[Layer], layers)]
 
         self.before, self.after, self.inner = of(stage.before), of(stage.after), None
         if stage.inner is not None:
             half = tuple((length + 1) // 2 for length in size)
-            self.inner = StageMemory(stage.inner, count, half, condition)
+            self.inner = StageMemory(stage.inner, count, half, given)
             self.halve_v, self.halve_u = (Memory(conv, count, size) for conv in (stage.halve_v, stage.halve_u))
             self.double_v, self.double_u = stage.double_v.at_once(), stage.double_u.at_once()
             self.kept_u = self.halve_u.bias.new_zeros(count, half[1], len(self.halve_u.bias), 2, 2)

@@ -20,10 +20,10 @@ and two layers of relu and 1x1 convolution before the logits. What comes before 
 What differs from the paper: the right-to-left LSTM reads its input without the mask of the channel
 groups, as all of it lies above; the input's 3x1 is cut to the taps that are read; forget gates start
 open (bias 1); the two layers of the head have 2f features; an extra plane marks the outside of the
-picture; a class label adds a vector to the gates; a picture of two levels has one logit an entry;
+picture; a condition adds to the gates, a vector and maps; a picture of two levels has one logit an entry;
 codes without an order are read as learned vectors; Adam, where the paper used RMSProp.
 
-Promises: exact log p(x); conditional on a label; edits in raster order (exact given what comes
+Promises: exact log p(x); conditions of any kind; edits in raster order (exact given what comes
 before an entry, see `edit`); samples at the cost of one position a step.
 """
 
@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from genus.kinds import Domain, Grid
 from genus.models.autoregressive._masked import (
     OUTSIDE,
+    BiasMemory,
     Head,
     MaskedConv,
     Memory,
@@ -44,6 +45,7 @@ from genus.models.autoregressive._masked import (
     group_mask,
     groups_of,
 )
+from genus.nn.condition import ConditionBias, Context, Encoded
 from genus.recipe import Recipe
 
 Kind = Literal["row", "diagonal"]
@@ -109,7 +111,7 @@ class Scan(nn.Module):
 class Layer(nn.Module):
     """One recurrent layer with its shortcut: from 2f features to f and back."""
 
-    def __init__(self, kind: Kind, features: int, channels: int, labels: int):
+    def __init__(self, kind: Kind, features: int, channels: int, context: Context):
         super().__init__()
         few, many = groups_of(features, channels), groups_of(2 * features, channels)
         own = group_mask(many, few.repeat(4))
@@ -123,7 +125,7 @@ class Layer(nn.Module):
         with torch.no_grad():
             self.read.bias.view(-1, 4, features)[:, 1] = 1
         self.out = MaskedConv(features, 2 * features, own=group_mask(few, many))
-        self.label = nn.Embedding(labels, len(self.read.bias)) if labels else None
+        self.label = ConditionBias(context, len(self.read.bias))
 
     def states(self, gates: Tensor) -> Tensor:
         """``(B, H, W, gates)`` -> ``(B, H, W, f)``."""
@@ -136,11 +138,9 @@ class Layer(nn.Module):
         to_the_right, to_the_left = unskew(states)
         return to_the_right + one_row_down(to_the_left.flip(2))
 
-    def forward(self, h: Tensor, condition: Tensor | None) -> Tensor:
+    def forward(self, h: Tensor, given: Encoded | None) -> Tensor:
         """``(B, 2f, H, W)``, one layer on."""
-        gates = self.read(h)
-        if self.label is not None:
-            gates = gates + self.label(condition)[..., None, None]
+        gates = self.label(self.read(h), given)
         outer: Tensor = self.out(self.states(gates.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
         return h + outer
 
@@ -197,32 +197,32 @@ class PixelRNN(RasterModel):
         many, reach = groups_of(2 * features, channels), first // 2
         mask_a = group_mask(self.reads, many, strict=True)
         self.first = MaskedConv(len(self.reads), 2 * features, reach, reach, reach, own=mask_a)
-        self.layers = nn.ModuleList(Layer(kind, features, channels, self.labels) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(kind, features, channels, self.context) for _ in range(layers))
         self.head = Head(many, channels * self.width, channels)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         return cls(domain, condition, features=8, layers=2, first=3)  # type: ignore[arg-type]
 
-    def full_pass(self, planes: Tensor, condition: Tensor | None) -> Tensor:
+    def full_pass(self, planes: Tensor, given: Encoded | None) -> Tensor:
         h = self.first(planes, OUTSIDE)
         for layer in self.layers:
-            h = layer(h, condition)
+            h = layer(h, given)
         outputs: Tensor = self.head(h)
         return outputs
 
-    def walker(self, count: int, condition: Tensor | None) -> "RecurrentWalker":
-        return RecurrentWalker(self, count, condition)
+    def walker(self, count: int, given: Encoded | None) -> "RecurrentWalker":
+        return RecurrentWalker(self, count, given)
 
 
 class RecurrentWalker:
     """Every layer position by position."""
 
-    def __init__(self, model: PixelRNN, count: int, condition: Tensor | None):
+    def __init__(self, model: PixelRNN, count: int, given: Encoded | None):
         size = model.domain.size
         self.first = Memory(model.first, count, size, OUTSIDE)
         self.layers = [
-            (RowMemory if layer.kind == "row" else DiagonalMemory)(layer, count, size, condition)
+            (RowMemory if layer.kind == "row" else DiagonalMemory)(layer, count, size, given)
             for layer in cast(Iterable[Layer], model.layers)
         ]
         self.head = model.head.at_once()
@@ -245,10 +245,10 @@ class RecurrentWalker:
 class RowMemory:
     """A Row LSTM's part of the way: states and cells of its row so far, and what the row above tells."""
 
-    def __init__(self, layer: Layer, count: int, size: tuple[int, ...], condition: Tensor | None):
+    def __init__(self, layer: Layer, count: int, size: tuple[int, ...], given: Encoded | None):
         self.read, self.scan = Memory(layer.read, count, size), layer.scan
         self.out, self.bias = layer.out.at_once()
-        self.start = self.read.bias if layer.label is None else layer.label(condition) + self.read.bias
+        self.start = BiasMemory(self.read.bias, layer.label, given, size)
         self.state = self.bias.new_zeros(count, size[1], layer.out.in_channels)
         self.cell, self.cell_above = torch.zeros_like(self.state), torch.zeros_like(self.state)
         self.told = torch.zeros_like(self.state).repeat(1, 1, 4)
@@ -261,7 +261,7 @@ class RowMemory:
     def at(self, h: Tensor, row: int, column: int) -> Tensor:
         """Features ``(B, 2f)`` of a position, one layer on."""
         self.read.put(h, row, column)
-        gates = self.read.at(row, column, self.start + self.told[:, column])
+        gates = self.read.at(row, column, self.start.at(row, column) + self.told[:, column])
         state, self.cell[:, column] = lstm(gates, self.cell_above[:, column])
         self.state[:, column] = state
         return torch.addmm(h + self.bias, state, self.out)
@@ -270,33 +270,36 @@ class RowMemory:
 class DiagonalMemory:
     """A Diagonal BiLSTM's part of the way: left to right position by position; right to left, one row late."""
 
-    def __init__(self, layer: Layer, count: int, size: tuple[int, ...], condition: Tensor | None):
+    def __init__(self, layer: Layer, count: int, size: tuple[int, ...], given: Encoded | None):
         self.out, self.bias = layer.out.at_once()
         f = layer.out.in_channels
         matrix, bias = layer.read.at_once()
         self.read, self.read_late = (part.contiguous() for part in matrix.chunk(2, 1))
-        start: Tensor = bias.unsqueeze(0) if layer.label is None else layer.label(condition) + bias
-        self.start, self.start_late = start.chunk(2, 1)
+        self.start = BiasMemory(bias, layer.label, given, size)
         (self.above, self.beside), (self.above_late, self.beside_late) = layer.scan.weight.unflatten(1, (2, f))
         self.inputs = bias.new_zeros(count, size[1], 2 * f)  # of the row
         self.state = bias.new_zeros(count, size[1] + 1, f)  # of the row; column -1 is the last, and stays zero
         self.cell = torch.zeros_like(self.state)
         self.late = torch.zeros_like(self.state[:, 1:])  # right to left, of the row above
         self.told = torch.zeros_like(self.late).repeat(1, 1, 4)
+        self.row = 0
 
     def next_row(self) -> None:
         """The row is complete: run over it from right to left; what it tells the next one."""
-        gates = self.inputs @ self.read_late + self.late @ self.above_late + self.start_late.unsqueeze(1)
+        start_late = self.start.row(self.row)[..., 4 * self.state.shape[2] :]
+        gates = self.inputs @ self.read_late + self.late @ self.above_late + start_late
         state = cell = torch.zeros_like(self.late[:, 0])
         for column in reversed(range(gates.shape[1])):
             state, cell = lstm(torch.addmm(gates[:, column], state, self.beside_late), cell)
             self.late[:, column] = state
         self.told = self.state[:, :-1] @ self.above
+        self.row += 1
 
     def at(self, h: Tensor, row: int, column: int) -> Tensor:
         """Features ``(B, 2f)`` of a position, one layer on."""
         self.inputs[:, column] = h
-        gates = torch.addmm(self.start + self.told[:, column], h, self.read)
+        start = self.start.at(row, column)[..., : self.told.shape[2]]
+        gates = torch.addmm(start + self.told[:, column], h, self.read)
         gates = torch.addmm(gates, self.state[:, column - 1], self.beside)
         state, self.cell[:, column] = lstm(gates, self.cell[:, column - 1])
         self.state[:, column] = state

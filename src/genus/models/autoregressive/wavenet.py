@@ -8,14 +8,15 @@ of a stack of causal convolutions with kernel 2 reads its input now and ``d_k`` 
     h   = h + R z_k,        logits = B relu(A relu(sum_k S_k z_k))
 
 What differs from the paper: the first layer reads one sample, not two; the last layer has no way
-back into h, which nothing would read; the condition is looked up, layer by layer, in a table: a label
-is a sequence of one token, a sequence at a lower rate is repeated (the paper's V y where y is one-hot).
+back into h, which nothing would read; a condition of symbols or sound that is no longer than the data is
+looked up, layer by layer, in a table (the paper's V y where y is one-hot) and repeated; any other, a longer
+one too, is read as one vector y.
 What lies before the start reads as zero in every layer. Output biases start at the data's own
 frequencies, and the features of codes as sines of them, so that neighbours are alike from the start.
 
-Promises: exact log p(x), also entry by entry; conditional on a label or a slower sequence of tokens;
-edits in the order of time (exact given what comes before an entry, see `edit`); samples at the cost
-of one position a step, compiled where numba is installed.
+Promises: exact log p(x), also entry by entry; conditions of any kind; edits in the order of time (exact
+given what comes before an entry, see `edit`); samples at the cost of one position a step, compiled where
+numba is installed.
 """
 
 from collections.abc import Iterable
@@ -37,10 +38,11 @@ from genus.contract import (
     Split,
     Walk,
     batches,
-    check_condition,
+    spread,
 )
-from genus.kinds import Domain, Label, Tokens, Waveform
+from genus.kinds import Domain, Tokens, Waveform
 from genus.models.autoregressive import _wavenet_numba as fast
+from genus.nn.condition import CONDITIONS, ConditionBias, Conditioned, Encoded
 from genus.prob import chain, noise
 from genus.recipe import Recipe
 
@@ -69,7 +71,7 @@ class Layer(nn.Module):
         return self.at(F.pad(h, (0, 0, self.dilation, 0))[:, : h.shape[1]], h, told)
 
 
-class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEditable):
+class WaveNet(Conditioned, GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEditable):
     """WaveNet: dilated causal convolutions, for sound and other sequences.
 
     Args:
@@ -86,7 +88,7 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
         "Generative Model for Raw Audio. https://arxiv.org/abs/1609.03499"
     )
     domains = (Waveform, Tokens)
-    conditions = (Label, Tokens)
+    conditions = CONDITIONS
     recipes = {  # noqa: RUF012
         "quick": Recipe(
             learning_rate=4e-3, batch_size=8, steps=250, schedule="cosine", warmup_steps=20, clip_norm=1.0, ema=0.98,
@@ -118,7 +120,7 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
         ),
     }  # fmt: skip
     domain: Waveform | Tokens
-    told: nn.Embedding | None
+    told: nn.Embedding | ConditionBias
     place: Tensor
 
     def __init__(
@@ -150,10 +152,12 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
             nn.Linear(len(layers) * gated, skip), nn.ReLU(), nn.Linear(skip, head), nn.ReLU(),
             nn.Linear(head, domain.levels),
         )  # fmt: skip
-        self.told = None
-        if condition is not None:
-            self.told = nn.Embedding(self._tokens(condition), len(layers) * 2 * gated)
-        steps = 1 if condition is None else condition.num_dims  # of the condition
+        width, steps = len(layers) * 2 * gated, 1
+        if isinstance(condition, Tokens | Waveform) and condition.length <= domain.length:
+            self.condition_on(None)
+            self.told, steps = nn.Embedding(condition.levels, width), condition.length
+        else:
+            self.told = ConditionBias(self.condition_on(condition), width)
         self.register_buffer("place", torch.arange(domain.length) * steps // domain.length, persistent=False)
 
     def _start_smoothly(self) -> None:
@@ -164,12 +168,6 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
         with torch.no_grad():
             self.embed.weight.copy_(2**0.5 * (value * 0.5 * (3 * rate).exp() + 2 * torch.pi * phase).sin())
 
-    def _tokens(self, condition: Domain) -> int:
-        """How many tokens a condition is made of."""
-        if isinstance(condition, Tokens) and condition.length > self.domain.length:
-            raise ValueError(f"wavenet takes tokens no longer than its data ({self.domain}); got {condition}.")
-        return cast(int, condition.levels)
-
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
         reach = [d for d in (1, 2, 4) if d < domain.num_dims]
@@ -177,7 +175,8 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
         return cls(domain, condition, cycles=2, dilations=tuple(reach), **sizes)  # type: ignore[arg-type]
 
     def initialise(self, split: Split) -> None:
-        """Output biases start at the logarithms of how often each code comes."""
+        """Output biases start at the logarithms of how often each code comes; scales of the condition."""
+        self.fit_condition(spread(split).condition)
         counts, seen = torch.ones(self.domain.levels), 0
         for batch in batches(split, 1024):
             counts += batch.x.flatten().long().bincount(minlength=self.domain.levels).cpu()
@@ -195,11 +194,14 @@ class WaveNet(GenerativeModel, HasLogProb, HasConditionals, IsConditional, IsEdi
 
     def tell(self, condition: Tensor | None, count: int) -> Tensor | None:
         """What the condition adds before each gate: ``(B, its length, layers, 2 * gated)``."""
-        check_condition(self, condition, count)
-        if self.told is None or condition is None:
+        condition = self.given(condition, count)
+        if condition is None:
             return None
-        tokens = condition.view(count, -1).to(self.device, torch.int64)
-        return self.told(tokens).unflatten(-1, (len(self.layers), -1))
+        if isinstance(self.told, nn.Embedding):
+            told = self.told(condition.long())
+        else:
+            told = self.told.vector(cast(Encoded, self.read_condition(condition))).unsqueeze(1)
+        return told.unflatten(-1, (len(self.layers), -1))
 
     def logits(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Of each entry given those before it: ``(B, T, levels)``."""
