@@ -70,7 +70,7 @@ def test_a_linear_autoencoder_finds_the_principal_plane() -> None:
         loss.backward()
         optimizer.step()
     assert best - 1e-4 < float(loss.detach()) < 1.01 * best + 1e-4
-    codes, drawn = model.encode(rows), model.sample_prior(4000, None, stream("z"))
+    codes, drawn = model.encode(rows).detach(), model.sample_prior(4000, None, stream("z"))
     for k in range(2):  # samples come from the codes' own normal distribution
         assert abs(z_of_mean(drawn[:, k], float(codes[:, k].mean()))) < 5
         torch.testing.assert_close(drawn[:, k].std(), codes[:, k].std(), rtol=0.1, atol=0.0)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genus.contract import Batch, Likelihood
 from genus.errors import CapabilityError
-from genus.kinds import Domain, Grid, Label, Points, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Label, Points, Pyramid, Tokens, Vectors, Waveform
 from genus.models.latent import _decoder
 from genus.models.latent.iwae import IWAE
 from genus.models.latent.vae import VAE
@@ -339,8 +339,8 @@ def test_bad_questions_are_answered() -> None:
         model.decode(torch.zeros(2, 3))
     with pytest.raises(ValueError, match="vae models grid, tokens, waveform and vectors data"):
         VAE(Points(16))
-    with pytest.raises(ValueError, match="labels"):
-        VAE(Grid(1, (4, 4), 2), Vectors(2))
+    with pytest.raises(ValueError, match="is conditioned on labels"):
+        VAE(Grid(1, (4, 4), 2), Pyramid((2, 2), 2, 4))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from genus.contract import (
 from genus.errors import CapabilityError
 from genus.kinds import Vectors
 from genus.models.latent._decoder import Distribution
+from genus.nn.condition import Given
 from genus.prob import gaussian, noise
 from genus.prob.reduce import logmeanexp
 
@@ -45,7 +46,6 @@ class ThroughLatents(GenerativeModel, HasPosterior):
             return self.decode(z, condition=condition)
         return self.generate(z, condition, generator)
 
-    @torch.no_grad()
     def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.posterior(x, condition).mean
 
@@ -59,7 +59,7 @@ class Decoding(ThroughLatents, IsConditional):
     distribution: Distribution
     latent_features: int
 
-    def parameters_given(self, z: Tensor, condition: Tensor | None) -> Tensor:
+    def parameters_given(self, z: Tensor, condition: Given) -> Tensor:
         """What the distribution p(x|z) needs: ``(B, outputs, *domain.shape)``."""
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class Decoding(ThroughLatents, IsConditional):
         dtype = next(self.parameters()).dtype
         return noise.normal((count, self.latent_features), generator, self.device, dtype)
 
-    def log_likelihood(self, x: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor, condition: Given = None) -> Tensor:
         return self.distribution.total(x, self.parameters_given(z, condition))
 
     def log_levels(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -94,7 +94,6 @@ class Decoding(ThroughLatents, IsConditional):
     def generate(self, z: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         return self.distribution.draw(self.parameters_given(z, condition), generator)
 
-    @torch.no_grad()
     def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         return self.distribution.mode(self.parameters_given(z, condition))
 

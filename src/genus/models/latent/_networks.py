@@ -1,6 +1,7 @@
 """Encoders and decoders: fully connected layers, and strided convolutions with their mirror image.
 
-Both take a flat vector of what the distribution's `normalise` gives and the one-hot label, ``(B, inputs + classes)``.
+Both take a flat vector, what the distribution's `normalise` gives or the latents, and after it what was read of a
+condition: its vector (one-hot of a label). Convolutions read the maps of a picture, too.
 """
 
 import math
@@ -10,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genus.contract import Batch, GenerativeModel, Split
-from genus.kinds import Vectors, classes_of
+from genus.contract import Batch, GenerativeModel, Split, spread
+from genus.kinds import Vectors
 from genus.models.latent._decoder import Distribution, size_of
+from genus.nn.condition import CONDITIONS, CONVOLUTIONS, Conditioned, Given
 from genus.nn.residual import zero
 from genus.prob import noise
 
 Network = Literal["mlp", "conv"]
 
-CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
@@ -55,7 +56,7 @@ class Residual(nn.Module):
 class ConvEncoder(nn.Module):
     """Strided convolutions, residual blocks after each, and fully connected layers: ``(B, outputs)``.
 
-    planes: numbers at each place of ``size`` (1 to 3 axes). classes: of the label, which joins after
+    planes: numbers at each place of ``size`` (1 to 3 axes). context: further numbers, which join after
     the convolutions.
     """
 
@@ -63,7 +64,7 @@ class ConvEncoder(nn.Module):
         self,
         planes: int,
         size: tuple[int, ...],
-        classes: int,
+        context: int,
         channels: tuple[int, ...],
         blocks: int,
         hidden: tuple[int, ...],
@@ -79,12 +80,12 @@ class ConvEncoder(nn.Module):
             layers += [Residual(after, len(size)) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers)
         features = (planes, *channels)[-1] * math.prod(halvings(size, len(channels))[-1])
-        self.head = mlp(features + classes, hidden, outputs)
+        self.head = mlp(features + context, hidden, outputs)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Convolve the data; the label joins before the fully connected layers."""
-        data, label = u.split([math.prod(self.shape), u.shape[1] - math.prod(self.shape)], dim=1)
-        return self.head(torch.cat([self.layers(data.view(-1, *self.shape)).flatten(1), label], 1))
+        """Convolve the maps; the rest joins before the fully connected layers."""
+        maps, rest = u.tensor_split([math.prod(self.shape)], dim=1)
+        return self.head(torch.cat([self.layers(maps.view(-1, *self.shape)).flatten(1), rest], 1))
 
 
 def conv_decoder(
@@ -110,13 +111,14 @@ def conv_decoder(
     return nn.Sequential(*layers[:-1])
 
 
-class TwoNetworks(GenerativeModel):
+class TwoNetworks(Conditioned, GenerativeModel):
     """A model whose encoder reads what its distribution makes of the data, and whose decoder gives what the
     distribution needs.
 
-    The label, where there is one, is read by both.
+    Both read the condition, where there is one.
     """
 
+    conditions = CONDITIONS
     distribution: Distribution
     latent_features: int
 
@@ -124,7 +126,7 @@ class TwoNetworks(GenerativeModel):
         self, network: Network, hidden: tuple[int, ...], channels: tuple[int, ...], blocks: int, outside: int
     ) -> None:
         """Make ``encoder`` (to ``outside`` numbers) and ``decoder``; the distribution must be there."""
-        condition, distribution, size = self.condition, self.distribution, size_of(self.domain)
+        distribution, size = self.distribution, size_of(self.domain)
         if self.latent_features < 1 or any(width < 1 for width in (*hidden, *channels)) or blocks < 0 or not channels:
             raise ValueError(
                 f"expected latent_features, hidden and (one or more) channels >= 1 and blocks >= 0; got "
@@ -134,24 +136,32 @@ class TwoNetworks(GenerativeModel):
             raise ValueError(
                 f"network='conv' needs neighbours along 1 to 3 axes; got {self.domain}. Use network='mlp'."
             )
-        self.num_classes = classes_of(condition)
-        inside, inputs = self.latent_features + self.num_classes, distribution.planes * math.prod(size)
+        context = self.condition_on(self.condition, size if network == "conv" else None)
+        inside, planes = self.latent_features + context.features, distribution.planes + context.planes
+        self.reads = planes * math.prod(size) + context.features  # numbers that the encoder reads
+        self.skip: nn.Sequential | None = None
         if network == "conv":
-            self.encoder: nn.Module = ConvEncoder(
-                distribution.planes, size, self.num_classes, channels, blocks, hidden, outside
-            )
+            self.encoder: nn.Module = ConvEncoder(planes, size, context.features, channels, blocks, hidden, outside)
             planes = distribution.outputs * self.domain.num_dims // math.prod(size)
             self.decoder = conv_decoder(inside, size, channels, blocks, hidden, planes)
             self.pixel_bias = nn.Parameter(torch.zeros(distribution.outputs, *self.domain.shape))
+            if context.planes:  # from the maps of a condition to the outputs at the same places
+                last = CONVOLUTIONS[len(size)](context.planes, planes, 3, padding=1, bias=False)
+                self.skip = nn.Sequential(Residual(context.planes, len(size)), last)
         else:
-            self.encoder = mlp(inputs + self.num_classes, hidden, outside)
+            self.encoder = mlp(self.reads, hidden, outside)
             self.decoder = mlp(inside, hidden[::-1], distribution.outputs * self.domain.num_dims)
 
+    @torch.no_grad()
     def initialise(self, split: Split) -> None:
-        """(At most 10,000) training data set the distribution's scale and the output bias."""
-        batch = spread(split, 10_000)
-        with torch.no_grad():
-            self.bias.copy_(self.distribution.fit(batch.x))
+        """(At most 10,000) training data set the scales of the distribution and the condition, and the output bias."""
+        batch = self.some(split, 10_000)
+        self.bias.copy_(self.distribution.fit(batch.x))
+        self.fit_condition(batch.condition)
+
+    def some(self, split: Split, count: int) -> Batch:
+        """``count`` items from all over a split."""
+        return spread(split, count, noise.stream("vae", "initialise")).to(self.device)
 
     @property
     def bias(self) -> Tensor:
@@ -164,23 +174,19 @@ class TwoNetworks(GenerativeModel):
             else self.pixel_bias
         )
 
-    def with_label(self, features: Tensor, condition: Tensor | None) -> Tensor:
-        """``(B, n)`` features followed by the one-hot label, where there is one."""
-        if condition is None:
-            return features
-        return torch.cat([features, F.one_hot(condition.long(), self.num_classes).to(features)], 1)
+    def inputs(self, x: Tensor, condition: Given) -> Tensor:
+        """What the encoder reads of raw data and their condition, ``(B, reads)``."""
+        u, given = self.distribution.normalise(x, self.bias.dtype).flatten(1), self.read_condition(condition)
+        parts = (
+            [] if given is None else [part.to(u).flatten(1) for part in (given.maps, given.vector) if part is not None]
+        )
+        return torch.cat([u, *parts], 1)
 
-    def inputs(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """What the encoder reads of raw data and their labels, ``(B, n)``."""
-        return self.with_label(self.distribution.normalise(x, self.bias.dtype).flatten(1), condition)
-
-    def parameters_given(self, z: Tensor, condition: Tensor | None) -> Tensor:
+    def parameters_given(self, z: Tensor, condition: Given) -> Tensor:
         """What the distribution p(x|z) needs: ``(B, outputs, *domain.shape)``."""
-        out = self.decoder(self.with_label(z, condition)).to(z.dtype).view(len(z), -1, *self.domain.shape)
+        given = self.read_condition(condition)
+        out = self.decoder(z if given is None else torch.cat([z, given.vector.to(z)], 1)).to(z.dtype)
+        if self.skip is not None and given is not None:
+            out = out + self.skip(given.maps).to(z.dtype)
+        out = out.view(len(z), -1, *self.domain.shape)
         return out if isinstance(self.decoder[-1], nn.Linear) else out + self.pixel_bias
-
-
-def spread(split: Split, count: int) -> Batch:
-    """``count`` data from all over a split, or all of them."""
-    index = torch.linspace(0, len(split) - 1, min(len(split), count)).long()
-    return split.batch(index, noise.stream("vae", "initialise"))

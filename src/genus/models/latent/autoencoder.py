@@ -5,15 +5,15 @@ comes back is the datum. The loss is -log p(x|z) of a distribution of entries, o
 z is a number for each latent, without doubt: nothing presses codes towards a prior.
 
 Samples are decoded draws from a normal distribution that is fitted to the codes of the training data, with
-a full covariance (one distribution for each label): "ex-post density estimation", Ghosh et al. (2020),
-https://arxiv.org/abs/1903.12436. They are as good as codes are normally distributed, which nothing
-enforces; a model of the codes draws better ones (`genus train autoencoder+...`). The moments are
-running averages over the last hundred or so batches, kept in buffers.
+a full covariance (one for each label, one for all under any other condition): "ex-post density estimation",
+Ghosh et al. (2020), https://arxiv.org/abs/1903.12436. They are as good as codes are normally distributed,
+which nothing enforces; a model of the codes draws better ones (`genus train autoencoder+...`). The moments
+are running averages over the last hundred or so batches, kept in buffers.
 
 What differs from the paper: one network for each half, trained at once (the paper stacked Boltzmann
 machines first); ReLU instead of logistic units; the regularisers of Ghosh et al. are left out.
 
-It promises latents and class conditions, and no likelihood: a code that is certain has no density,
+It promises latents and conditions of any kind, and no likelihood: a code that is certain has no density,
 so there is no bound on log p(x). `posterior` gives that one value, so that a second stage can learn
 the codes; its likelihood is none, too.
 """
@@ -24,11 +24,12 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood, Losses, Split, Symptom, check_condition
-from genus.kinds import Domain, Grid, Tokens, Vectors, Waveform
+from genus.kinds import Domain, Grid, Label, Tokens, Vectors, Waveform, classes_of
 from genus.models.latent import _decoder, _symptoms
 from genus.models.latent._latent import Decoding
-from genus.models.latent._networks import Network, TwoNetworks, spread
+from genus.models.latent._networks import Network, TwoNetworks
 from genus.models.latent._prior import Moments
+from genus.nn.condition import Given
 from genus.prob.posterior import Certain
 from genus.recipe import Recipe
 
@@ -85,7 +86,7 @@ class Autoencoder(TwoNetworks, Decoding):
             _decoder.squared(domain, scale) if decoder == "squared" else _decoder.choose(decoder, domain, scale)
         )
         self.build(network, hidden, channels, blocks, outside=latent_features)
-        self.codes = Moments(max(1, self.num_classes), latent_features)
+        self.codes = Moments(max(1, classes_of(condition)), latent_features)
 
     @classmethod
     def tiny(cls, domain: Domain, condition: Domain | None = None) -> Self:
@@ -94,15 +95,19 @@ class Autoencoder(TwoNetworks, Decoding):
     @torch.no_grad()
     def initialise(self, split: Split) -> None:
         super().initialise(split)
-        some = spread(split, 1000)
-        self.codes.update(self.posterior(some.x, some.condition).mean, some.condition, 1.0)
+        some = self.some(split, 1000)
+        self.codes.update(self.posterior(some.x, some.condition).mean, self.label(some.condition), 1.0)
+
+    def label(self, condition: Tensor | None) -> Tensor | None:
+        """The condition where it is a label, for which codes have a distribution of its own."""
+        return condition if isinstance(self.condition, Label) else None
 
     @property
     def decoder_likelihood(self) -> Likelihood:
         """None: the codes are real numbers, and a certain one has no density that a bound could use."""
         return Likelihood.NONE
 
-    def posterior(self, x: Tensor, condition: Tensor | None = None) -> Certain:
+    def posterior(self, x: Tensor, condition: Given = None) -> Certain:
         u = self.inputs(x, condition)
         return Certain(self.encoder(u).to(u.dtype))
 
@@ -111,20 +116,21 @@ class Autoencoder(TwoNetworks, Decoding):
         return False
 
     def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.codes.log_prob(z, condition)
+        return self.codes.log_prob(z, self.label(condition))
 
     def sample_prior(
         self, count: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        return self.codes.draw(count, condition, generator)
+        return self.codes.draw(count, self.label(condition), generator)
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         x, condition, _ = batch
         check_condition(self, condition, len(x))
-        z = self.posterior(x, condition).mean
+        given = self.read_condition(condition)
+        z = self.posterior(x, given).mean
         if self.training:
-            self.codes.update(z, condition, FORGETS)
-        return {"loss": -self.log_likelihood(x, z, condition)}
+            self.codes.update(z, self.label(condition), FORGETS)
+        return {"loss": -self.log_likelihood(x, z, given)}
 
     def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
         means = self.posterior(batch.x, batch.condition).mean

@@ -54,7 +54,7 @@ class IWAE(VAE):
             ordered levels and sound, categorical for symbols and codes, gaussian for tables.
         scale: Of a discretized_logistic or gaussian distribution: an entry's own, given z, or shared by all entries.
         prior: normal, vamp (a mixture of posteriors at learned pseudo-inputs) or flow. Learned priors
-            know no labels.
+            know no condition.
         components: Pseudo-inputs (prior vamp).
         kl_warmup: Part of training, from 0 to 1, over which the weight of log p(z) - log q(z|x) rises from zero;
             keeps latents from being given up early.
@@ -120,12 +120,13 @@ class IWAE(VAE):
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         x, condition, _ = batch
         check_condition(self, condition, len(x))
-        q = self.posterior(x, condition)
+        given = self.read_condition(condition)
+        q = self.posterior(x, given)
         z = q.sample(self.draws, generator)
         distribution = q if self.estimator == "plain" else q.detach()
         few = 0 < self.backward_samples < self.draws
         with torch.set_grad_enabled(torch.is_grad_enabled() and not few):
-            log_w = self.log_weight(x, z, distribution, condition, self.kl_weight)
+            log_w = self.log_weight(x, z, distribution, given, self.kl_weight)
         bound = logmeanexp(log_w.detach()).to(log_w.dtype)
         weights = share = log_w.detach().softmax(0)  # w~
         terms = {"effective_samples": 1 / weights.square().sum(0)}
@@ -133,7 +134,7 @@ class IWAE(VAE):
             by_weight = log_w.T.unsqueeze(1).expand(-1, self.backward_samples, -1)
             chosen = noise.categorical(by_weight, generator).T  # (backward_samples, B)
             z = z.gather(0, chosen.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
-            log_w = self.log_weight(x, z, distribution, condition, self.kl_weight)
+            log_w = self.log_weight(x, z, distribution, given, self.kl_weight)
             weights, share = weights.gather(0, chosen), torch.full_like(log_w, 1 / self.backward_samples)
         if self.estimator == "dreg" and z.requires_grad:
             z.register_hook(lambda gradient: gradient * weights.unsqueeze(-1))

@@ -7,9 +7,11 @@ Burda et al. (2016, https://arxiv.org/abs/1509.00519), which is the ELBO with on
 
 What differs from the paper: ReLU instead of tanh, Adam instead of Adagrad, no prior on the
 weights; a discretized logistic distribution for grey values (the paper used a density for them);
-the decoder starts at the mean of the data. Optional, from later papers: beta, a KL warm-up, class
-labels, one scale for all entries (sigma-VAE), a prior that is learned (a mixture of posteriors at
-pseudo-inputs, which are not confined to the data's range as in the paper, or a flow), and free bits.
+the decoder starts at the mean of the data. Optional, from later papers: beta, a KL warm-up, a
+condition that both networks read and the prior does not (Kingma et al. 2014, section 2,
+https://arxiv.org/abs/1406.5298), one scale for all entries (sigma-VAE), a prior that is learned (a
+mixture of posteriors at pseudo-inputs, which are not confined to the data's range as in the paper, or
+a flow), and free bits.
 
 With free bits the loss takes max(free_bits, KL) of each latent's KL, averaged over batches, not of
 each datum's (Kingma et al. 2016, appendix C.8, https://arxiv.org/abs/1606.04934); the paper averages
@@ -17,20 +19,20 @@ over one batch, here it is a running average over some ten, so that a part of a 
 it has in the whole. `kl` stays the true divergence: reconstruction + kl is minus the ELBO.
 
 It promises a bound on the likelihood (none with the historical ``grey_bce`` decoder),
-latents, and class conditions.
+latents, and conditions of any kind.
 """
 
-import math
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from genus.contract import Batch, Losses, Split, Symptom, check_condition
+from genus.contract import Batch, Losses, Posterior, Split, Symptom, check_condition
 from genus.kinds import Domain, Grid, Tokens, Vectors, Waveform
 from genus.models.latent import _decoder, _prior, _symptoms
 from genus.models.latent._latent import LatentModel, standard_normal
-from genus.models.latent._networks import ConvEncoder, Network, TwoNetworks, spread
+from genus.models.latent._networks import ConvEncoder, Network, TwoNetworks
+from genus.nn.condition import Given
 from genus.prob.posterior import DiagonalNormal
 from genus.recipe import Recipe
 
@@ -52,7 +54,7 @@ class VAE(TwoNetworks, LatentModel):
         kl_warmup: Part of training, from 0 to 1, over which the weight of the KL term rises from zero.
         free_bits: Nats of each latent that cost nothing (prior normal).
         prior: normal, vamp (a mixture of posteriors at learned pseudo-inputs) or flow. Learned priors
-            know no labels.
+            know no condition.
         components: Pseudo-inputs (prior vamp).
     """
 
@@ -127,8 +129,7 @@ class VAE(TwoNetworks, LatentModel):
         self.beta, self.kl_warmup, self.kl_weight = beta, kl_warmup, beta
         self.distribution = _decoder.choose(decoder, domain, scale)
         self.build(network, hidden, channels, blocks, outside=2 * latent_features)
-        inputs = self.distribution.planes * math.prod(_decoder.size_of(domain)) + self.num_classes
-        self.prior = _prior.learned(prior, components, inputs, latent_features)
+        self.prior = _prior.learned(prior, components, self.reads, latent_features)
         if free_bits:
             self.register_buffer("kl_average", torch.zeros(latent_features))
 
@@ -139,10 +140,11 @@ class VAE(TwoNetworks, LatentModel):
     def extra_repr(self) -> str:
         return f"{self.domain}, condition={self.condition}, latent_features={self.latent_features}, beta={self.beta}"
 
+    @torch.no_grad()
     def initialise(self, split: Split) -> None:
         super().initialise(split)
         if isinstance(self.prior, _prior.Vamp):
-            some = spread(split, len(self.prior.pseudo))
+            some = self.some(split, len(self.prior.pseudo))
             self.prior.initialise(self.inputs(some.x, some.condition))
 
     def progress(self, fraction: float) -> None:
@@ -154,7 +156,7 @@ class VAE(TwoNetworks, LatentModel):
         """q(z|x) of what the encoder reads."""
         return DiagonalNormal(*self.encoder(u).to(u.dtype).chunk(2, dim=1))
 
-    def posterior(self, x: Tensor, condition: Tensor | None = None) -> DiagonalNormal:
+    def posterior(self, x: Tensor, condition: Given = None) -> DiagonalNormal:
         return self.read(self.inputs(x, condition))
 
     @property
@@ -172,16 +174,24 @@ class VAE(TwoNetworks, LatentModel):
             return super().sample_prior(count, condition, generator)
         return self.prior.draw(count, self.read, generator)
 
+    def log_weight(self, x: Tensor, z: Tensor, q: Posterior, condition: Given = None, beta: float = 1.0) -> Tensor:
+        """As of any model, but the condition is read once a datum, not once a draw."""
+        given, flat = self.read_condition(condition), z.flatten(0, 1)
+        many = None if given is None else given.repeat(len(z))
+        log_p = self.log_likelihood(x.repeat(len(z), *[1] * (x.ndim - 1)), flat, many) + beta * self.log_prior(flat)
+        return log_p.view(z.shape[:2]) - beta * q.log_prob(z)
+
     # -- the contract -------------------------------------------------------------------
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         x, condition, _ = batch
         check_condition(self, condition, len(x))
-        q = self.posterior(x, condition)
+        given = self.read_condition(condition)
+        q = self.posterior(x, given)
         z = q.sample(1, generator)  # the reparameterisation, section 2.4
-        reconstruction = -self.log_likelihood(x, z[0], condition)  # eq. 10, second term
+        reconstruction = -self.log_likelihood(x, z[0], given)  # eq. 10, second term
         if self.prior is not None:
-            kl = price = q.log_prob(z)[0] - self.log_prior(z[0], condition)  # of one draw
+            kl = price = q.log_prob(z)[0] - self.log_prior(z[0])  # of one draw
         else:
             each = q.kl_to_standard()
             kl = each.sum(1)  # first term
