@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genus.nn.condition import NOTHING, ConditionBias, Context, Encoded
+
 
 def zero(layer: nn.Module) -> nn.Module:
     """The layer with all parameters at zero: what it computes starts as nothing."""
@@ -39,26 +41,29 @@ class ResidualConvNet(nn.Module):
 
     in_channels, out_channels: of the map that goes in and comes out. hidden: channels in
     between. blocks: residual blocks. size: (H, W) of the map; each pixel learns a bias of
-    its own, since pictures are rarely stationary. classes: number of labels whose
-    embedding is added to the first layer; 0 for none.
+    its own, since pictures are rarely stationary. context: of the condition that is added to the first layer.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, hidden: int, blocks: int, size: tuple[int, int], classes: int = 0
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden: int,
+        blocks: int,
+        size: tuple[int, int],
+        context: Context = NOTHING,
     ):
         super().__init__()
         self.first = nn.Conv2d(in_channels, hidden, 3, padding=1)
         self.position = nn.Parameter(torch.zeros(1, hidden, *size))
-        self.label = nn.Embedding(classes, hidden) if classes else None
+        self.label = ConditionBias(context, hidden)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(blocks)))
         self.norm = ChannelNorm(hidden)
         self.last = zero(nn.Conv2d(hidden, out_channels, 3, padding=1))
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """``(B, in_channels, H, W)`` and labels ``(B,)`` -> ``(B, out_channels, H, W)``."""
-        h = self.first(x) + self.position
-        if self.label is not None:
-            h = h + self.label(label)[:, :, None, None]
+    def forward(self, x: Tensor, given: Encoded | None = None) -> Tensor:
+        """``(B, in_channels, H, W)`` -> ``(B, out_channels, H, W)``."""
+        h = self.label(self.first(x) + self.position, given)
         h = self.blocks(h.contiguous(memory_format=torch.channels_last))
         return self.last(F.relu(self.norm(h)))
 
@@ -67,24 +72,22 @@ class ResidualMLP(nn.Module):
     """Fully connected residual network; its last layer starts at zero.
 
     in_features, out_features, hidden: widths. blocks: residual blocks ``h + W relu(W relu(h))``.
-    classes: number of labels whose embedding is added to the first layer; 0 for none.
+    context: of the condition that is added to the first layer.
     """
 
-    def __init__(self, in_features: int, out_features: int, hidden: int, blocks: int, classes: int = 0):
+    def __init__(self, in_features: int, out_features: int, hidden: int, blocks: int, context: Context = NOTHING):
         super().__init__()
         self.first = nn.Linear(in_features, hidden)
-        self.label = nn.Embedding(classes, hidden) if classes else None
+        self.label = ConditionBias(context, hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
             for _ in range(blocks)
         )
         self.last = zero(nn.Linear(hidden, out_features))
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """``(B, in_features)`` and labels ``(B,)`` -> ``(B, out_features)``."""
-        h = self.first(x)
-        if self.label is not None:
-            h = h + self.label(label)
+    def forward(self, x: Tensor, given: Encoded | None = None) -> Tensor:
+        """``(B, in_features)`` -> ``(B, out_features)``."""
+        h = self.label(self.first(x), given)
         for block in self.blocks:
             h = h + block(h)
         return self.last(F.relu(h))

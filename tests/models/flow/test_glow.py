@@ -146,7 +146,8 @@ def test_log_det_of_a_level_is_that_of_the_jacobian(shape: tuple[int, int, int],
 
 @pytest.mark.parametrize("domain", [Grid(1, (2, 4)), Grid(2, (2, 2)), Grid(1, (2, 3)), Grid(1, (1, 7))], ids=str)
 def test_log_det_of_the_flow_is_that_of_the_jacobian(domain: Grid) -> None:
-    flow, label = awake(domain, DIGIT, spread=0.3).double().flow, torch.tensor([3])
+    model = awake(domain, DIGIT, spread=0.3).double()
+    flow, label = model.flow, model.read_condition(torch.tensor([3]))
     x = noise.normal((1, *domain.shape), noise.stream(0), dtype=torch.float64)
     z, log_det = flow(x, label)
     torch.testing.assert_close(log_det[0], slogdet(lambda v: flow(v, label)[0], x), rtol=1e-8, atol=1e-8)
@@ -176,7 +177,7 @@ def test_pictures_of_any_size_come_back_bit_for_bit(domain: Grid) -> None:
 
 
 def test_an_odd_size_keeps_three_levels() -> None:
-    flow = Levels((1, 28, 28), levels=3, steps=1, hidden=4, classes=0)
+    flow = Levels((1, 28, 28), levels=3, steps=1, hidden=4)
     assert [level.stay_shape for level in flow.levels] == [(2, 14, 14), (4, 7, 7), (16, 3, 3)]
     assert [level.pixels for level in flow.levels] == [0, 0, 4 * 13]
     assert sum(flow.sizes) == 784

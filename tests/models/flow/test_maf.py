@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.kinds import Domain, Grid, Label, Vectors
+from genus.kinds import Domain, Grid, Label, Pyramid, Vectors
 from genus.models.flow._autoregressive import MaskedMLP
 from genus.models.flow._tabular import Affine, FlowSteps
 from genus.models.flow.maf import MAF
+from genus.nn.condition import NOTHING, ConditionEncoder, Encoded
 from genus.prob import noise
 
 LABELS = Label(("a", "b", "c"))
+CONTEXTS = (NOTHING, ConditionEncoder(LABELS).context)
 
 
 class Table:
@@ -48,25 +50,28 @@ def rows(count: int, features: int, key: int | str = "rows") -> Tensor:
     return noise.normal((count, features), noise.stream(key))
 
 
-def leaks(network: MaskedMLP, label: Tensor | None) -> list[tuple[int, int]]:
+def leaks(network: MaskedMLP, label: int | None) -> list[tuple[int, int]]:
     """(output, column) wherever an output of column i depends on column j >= i."""
     return [(i, j) for i, j in influence(network, label).nonzero().tolist() if j >= i]
 
 
-def influence(network: MaskedMLP, label: Tensor | None) -> Tensor:
+def given(label: int | None, count: int) -> Encoded | None:
+    """A label of each row, as a model reads it."""
+    return None if label is None else ConditionEncoder(LABELS).double()(torch.full((count,), label))
+
+
+def influence(network: MaskedMLP, label: int | None) -> Tensor:
     """How strongly the outputs of column i depend on column j, at most: ``(D, D)``."""
     x = rows(20, network.features).double()
-    labels = None if label is None else label.expand(20)
-    jacobian = torch.autograd.functional.jacobian(lambda v: network.double()(v.t(), labels).sum(1), x)
+    jacobian = torch.autograd.functional.jacobian(lambda v: network.double()(v.t(), given(label, 20)).sum(1), x)
     return jacobian.view(network.size, network.features, 20, network.features).abs().amax((0, 2))
 
 
 @pytest.mark.parametrize("features", [1, 2, 5, 8])
-@pytest.mark.parametrize("classes", [0, 3])
-def test_no_output_sees_its_own_column_or_a_later_one(features: int, classes: int) -> None:
-    network = MaskedMLP(features, 2, hidden=16, depth=3, classes=classes)
+@pytest.mark.parametrize("label", [None, 1])
+def test_no_output_sees_its_own_column_or_a_later_one(features: int, label: int | None) -> None:
+    network = MaskedMLP(features, 2, hidden=16, depth=3, context=CONTEXTS[label is not None])
     shake(network, 0.5)
-    label = torch.tensor([1]) if classes else None
     assert leaks(network, label) == []
     for layer in (*network.layers, network.last):  # mutants: the cut connections of one layer are mended
         mask = layer.mask.clone()
@@ -76,20 +81,20 @@ def test_no_output_sees_its_own_column_or_a_later_one(features: int, classes: in
 
 
 def test_every_earlier_column_and_the_label_are_seen() -> None:
-    network = MaskedMLP(6, 1, hidden=32, depth=2, classes=3).double()
+    network = MaskedMLP(6, 1, hidden=32, depth=2, context=CONTEXTS[1]).double()
     shake(network, 0.5)
     x = rows(1, 6).double().t()
-    assert torch.equal(influence(network, torch.tensor([0])) > 0, torch.ones(6, 6).tril(-1).bool())
-    assert (network(x, torch.tensor([0])) != network(x, torch.tensor([1]))).all()  # the first column too
+    assert torch.equal(influence(network, 0) > 0, torch.ones(6, 6).tril(-1).bool())
+    assert (network(x, given(0, 1)) != network(x, given(1, 1))).all()  # the first column too
 
 
 @pytest.mark.parametrize(("features", "hidden"), [(2, 16), (5, 3), (9, 40)])
-@pytest.mark.parametrize("classes", [0, 3])
-def test_column_by_column_is_the_whole_pass(features: int, hidden: int, classes: int) -> None:
-    network = MaskedMLP(features, 3, hidden=hidden, depth=3, classes=classes).double()
+@pytest.mark.parametrize("label", [None, 2])
+def test_column_by_column_is_the_whole_pass(features: int, hidden: int, label: int | None) -> None:
+    network = MaskedMLP(features, 3, hidden=hidden, depth=3, context=CONTEXTS[label is not None]).double()
     shake(network, 0.5)
-    x, label = rows(7, features).double(), torch.arange(7) % 3 if classes else None
-    whole = network(x.t(), label).view(3, features, 7)
+    x, read = rows(7, features).double(), given(label, 7)
+    whole = network(x.t(), read).view(3, features, 7)
     seen = []
 
     def fill(i: int, outputs: Tensor) -> Tensor:
@@ -97,7 +102,7 @@ def test_column_by_column_is_the_whole_pass(features: int, hidden: int, classes:
         return x.t()[i : i + 1]
 
     with torch.no_grad():
-        back = network.in_turn(fill, 7, label)
+        back = network.in_turn(fill, 7, read)
     assert torch.equal(back, x.t())
     torch.testing.assert_close(torch.stack(seen, 1), whole.detach(), rtol=1e-12, atol=1e-12)
 
@@ -106,7 +111,7 @@ def test_column_by_column_is_the_whole_pass(features: int, hidden: int, classes:
 def test_log_det_is_that_of_the_jacobian(features: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = awake(features, LABELS).double()
     model.initialise(Table(4 + 3 * rows(100, features).double()))
-    x, label = 4 + 3 * rows(1, features, 1).double(), torch.tensor([2])
+    x, label = 4 + 3 * rows(1, features, 1).double(), model.read_condition(torch.tensor([2]))
 
     def gap() -> float:
         jacobian = torch.autograd.functional.jacobian(lambda v: model.flow(v, label)[0], x)[0, :, 0]
@@ -197,7 +202,7 @@ def test_training_finds_a_gaussian() -> None:
 
 def test_the_flow_keeps_its_precision_when_the_networks_lose_theirs() -> None:
     model = awake(5, LABELS, spread=0.1)
-    x, label = rows(6, 5), torch.arange(6) % 3
+    x, label = rows(6, 5), model.read_condition(torch.arange(6) % 3)
     with torch.autocast("cpu", torch.bfloat16):
         z, log_det = model.flow(x, label)
         back = model.flow.inverse(z, label)
@@ -212,8 +217,8 @@ def test_refuses_with_a_reason(domain: Domain, says: str) -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="conditioned on labels"):
-        MAF(Vectors(3), Vectors(2))
+    with pytest.raises(ValueError, match="is conditioned on labels"):
+        MAF(Vectors(3), Pyramid((2, 2), 2, 4))
     with pytest.raises(ValueError, match="layers, hidden and depth"):
         MAF(Vectors(3), depth=0)
     model = MAF.tiny(Vectors(3))

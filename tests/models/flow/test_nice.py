@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import Batch, Likelihood
-from genus.kinds import Domain, Grid, Label, Points, Vectors
+from genus.kinds import Domain, Grid, Label, Points, Pyramid, Vectors
 from genus.models.flow._coupling import AdditiveCoupling
 from genus.models.flow.nice import NICE, LogisticToNormal
+from genus.nn.condition import Encoded
 from genus.prob import gaussian, noise
 
 DIGIT = Label(tuple("0123456789"))
@@ -35,7 +36,7 @@ def data(domain: Domain, count: int) -> Tensor:
     return noise.integers(domain.levels, (count, *domain.shape), noise.stream("data")).to(domain.dtype)
 
 
-def slogdet(model: NICE, x: Tensor, label: Tensor | None = None) -> Tensor:
+def slogdet(model: NICE, x: Tensor, label: Encoded | None = None) -> Tensor:
     jacobian = torch.autograd.functional.jacobian(lambda v: model.flow(v, label)[0], x)
     return torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel())).logabsdet
 
@@ -44,7 +45,8 @@ def slogdet(model: NICE, x: Tensor, label: Tensor | None = None) -> Tensor:
     "domain", [Vectors(2), Vectors(5), Grid(1, (2, 3)), Grid(2, (2, 1, 2)), Grid(1, (7,))], ids=str
 )
 def test_log_det_is_that_of_the_jacobian(domain: Domain) -> None:
-    model, label = awake(domain, DIGIT).double(), torch.tensor([3])
+    model = awake(domain, DIGIT).double()
+    label = model.read_condition(torch.tensor([3]))
     x = noise.normal((1, *domain.shape), noise.stream(0), dtype=torch.float64)
     z, log_det = model.flow(x, label)
     torch.testing.assert_close(log_det[0], slogdet(model, x, label), rtol=1e-8, atol=1e-8)
@@ -70,7 +72,7 @@ def lambda_module(network: nn.Module) -> nn.Module:
     """A network that ignores labels."""
 
     class Deaf(nn.Module):
-        def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+        def forward(self, x: Tensor, given: Encoded | None) -> Tensor:
             return network(x)
 
     return Deaf()
@@ -170,5 +172,5 @@ def test_bad_settings_are_named() -> None:
         NICE(Vectors(3), couplings=1)
     with pytest.raises(ValueError, match="hidden"):
         NICE(Vectors(3), hidden=0)
-    with pytest.raises(ValueError, match="conditioned on labels"):
-        NICE(Vectors(3), Vectors(2))
+    with pytest.raises(ValueError, match="is conditioned on labels"):
+        NICE(Vectors(3), Pyramid((2, 2), 2, 4))

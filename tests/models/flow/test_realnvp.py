@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.kinds import Domain, Grid, Label, Points, Vectors
+from genus.kinds import Domain, Grid, Label, Points, Pyramid, Vectors
 from genus.models.flow._coupling import Standardise, squeeze, unsqueeze
 from genus.models.flow._dequantization import UniformDequantization
 from genus.models.flow.realnvp import RealNVP
@@ -63,7 +63,7 @@ def data(domain: Domain, count: int, key: int | str = "data") -> Tensor:
 @pytest.mark.parametrize("domain", [Vectors(2), Vectors(5), Grid(1, (2, 4)), Grid(2, (2, 2)), Grid(1, (2, 3))], ids=str)
 def test_log_det_is_that_of_the_jacobian(domain: Domain) -> None:
     model = awake(domain, DIGIT, spread=0.3).double()
-    label = torch.tensor([3])
+    label = model.read_condition(torch.tensor([3]))
     x = noise.normal((1, *domain.shape), noise.stream(0)).double()
     z, log_det = model.flow(x, label)
     jacobian = torch.autograd.functional.jacobian(lambda v: model.flow(v, label)[0], x).reshape(domain.num_dims, -1)
@@ -272,8 +272,8 @@ def test_refuses_with_a_reason(domain: Domain, says: str) -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="conditioned on labels"):
-        RealNVP(Vectors(3), Vectors(2))
+    with pytest.raises(ValueError, match="is conditioned on labels"):
+        RealNVP(Vectors(3), Pyramid((2, 2), 2, 4))
     with pytest.raises(ValueError, match="couplings"):
         RealNVP(Vectors(3), couplings=1)
     with pytest.raises(ValueError, match="alpha"):

@@ -145,7 +145,7 @@ def rows(count: int, features: int, key: int | str = "rows") -> Tensor:
 @pytest.mark.parametrize("features", [2, 3, 8])
 def test_log_det_is_that_of_the_jacobian(features: int, autoregressive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = awake(features, LABELS, autoregressive).double()
-    x, label = rows(1, features, 1).double(), torch.tensor([2])
+    x, label = rows(1, features, 1).double(), model.read_condition(torch.tensor([2]))
 
     def gap() -> float:
         jacobian = torch.autograd.functional.jacobian(lambda v: model.flow(v, label)[0], x)[0, :, 0]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from genus.nn.condition import Given
+
 
 class Standardise(nn.Module):
     """z = (x - mean) / std with the moments of the training data, held in buffers."""
@@ -40,7 +42,7 @@ class AffineCoupling(nn.Module):
     learned scale an entry of the first axis, so that no single step can blow up.
 
     mask: 0/1, of a shape that broadcasts to one datum ``(C, ...)``. network: maps a masked
-    x (and labels) to 2C channels; it starts at zero, so the flow starts as the identity.
+    x (and a condition) to 2C channels; it starts at zero, so the flow starts as the identity.
     """
 
     mask: Tensor
@@ -51,27 +53,27 @@ class AffineCoupling(nn.Module):
         self.network = network
         self.scale = nn.Parameter(torch.ones(len(mask), *(1 for _ in mask.shape[1:])))
 
-    def _parameters_of(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _parameters_of(self, x: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         # whatever the network computes in, the flow itself stays in x's precision
-        raw, shift = self.network(x * self.mask, label).to(x.dtype).chunk(2, dim=1)
+        raw, shift = self.network(x * self.mask, given).to(x.dtype).chunk(2, dim=1)
         free = 1 - self.mask
         return free * self.scale * raw.tanh(), free * shift
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
         """x -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
-        s, t = self._parameters_of(x, label)
+        s, t = self._parameters_of(x, given)
         return x * s.exp() + t, s.flatten(1).sum(1)
 
-    def inverse(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+    def inverse(self, z: Tensor, given: Given = None) -> Tensor:
         """z -> x."""
-        s, t = self._parameters_of(z, label)
+        s, t = self._parameters_of(z, given)
         return (z - t) * (-s).exp()
 
 
 class AdditiveCoupling(nn.Module):
     """z = x where the mask is 1, and x + t elsewhere; t sees the masked x only. The volume stays.
 
-    mask: 0/1, of a shape that broadcasts to one datum. network: maps a masked x (and labels)
+    mask: 0/1, of a shape that broadcasts to one datum. network: maps a masked x (and a condition)
     to its shape (NICE, equation 9).
     """
 
@@ -82,16 +84,16 @@ class AdditiveCoupling(nn.Module):
         self.register_buffer("mask", mask.float().clone(), persistent=False)
         self.network = network
 
-    def _shift(self, x: Tensor, label: Tensor | None) -> Tensor:
-        return (1 - self.mask) * self.network(x * self.mask, label).to(x.dtype)
+    def _shift(self, x: Tensor, given: Given) -> Tensor:
+        return (1 - self.mask) * self.network(x * self.mask, given).to(x.dtype)
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
         """x -> z of the same shape, and log |det dz/dx| = 0, ``(B,)``."""
-        return x + self._shift(x, label), x.new_zeros(len(x))
+        return x + self._shift(x, given), x.new_zeros(len(x))
 
-    def inverse(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+    def inverse(self, z: Tensor, given: Given = None) -> Tensor:
         """z -> x."""
-        return z - self._shift(z, label)
+        return z - self._shift(z, given)
 
 
 class Couplings(nn.Module):
@@ -106,18 +108,18 @@ class Couplings(nn.Module):
         super().__init__()
         self.steps = nn.ModuleList(kind(mask, net) for mask, net in zip(masks, networks, strict=True))
 
-    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x -> z and log |det dz/dx|, ``(B,)``; ``label`` is whatever else the networks read."""
+    def forward(self, x: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+        """x -> z and log |det dz/dx|, ``(B,)``; ``given`` is whatever else the networks read."""
         log_det = x.new_zeros(len(x))
         for step in self.steps:
-            x, more = step(x, label)
+            x, more = step(x, given)
             log_det = log_det + more
         return x, log_det
 
-    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+    def inverse(self, z: Tensor, given: Given) -> Tensor:
         """z -> x."""
         for step in list(self.steps)[::-1]:
-            z = step.inverse(z, label)  # type: ignore[operator]
+            z = step.inverse(z, given)  # type: ignore[operator]
         return z
 
 

@@ -1,6 +1,6 @@
 """What all flows do alike: the density of the noise, plus the log-determinant of getting there."""
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -16,35 +16,36 @@ from genus.contract import (
     Split,
     Symptom,
     name_of,
+    spread,
     weakest,
 )
-from genus.kinds import Domain, classes_of
+from genus.kinds import Domain, Grid
 from genus.models.flow import _symptoms
 from genus.models.flow._coupling import Standardise
 from genus.models.flow._dequantization import UniformDequantization
+from genus.nn.condition import CONDITIONS, Conditioned, Encoded
 from genus.prob import gaussian, noise
 from genus.prob.reduce import logmeanexp
 
-STANDARDISE_ON = 4096  # training data whose mean and spread are taken
 LOOKED_AT = 16  # validation data that are sent to and fro in search of symptoms
 
 
 class Bijection(Protocol):
-    """Unbounded data ``(B, ...)`` <-> latents ``(B, D)``, with the label read on the way."""
+    """Unbounded data ``(B, ...)`` <-> latents ``(B, D)``, with the condition read on the way."""
 
     standardise: Standardise
     likelihood: Likelihood
 
-    def __call__(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, given: Encoded | None) -> tuple[Tensor, Tensor]:
         """x -> z and log |det dz/dx|, ``(B,)``."""
         ...
 
-    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None) -> Tensor:
         """z -> x."""
         ...
 
 
-class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
+class Flow(Conditioned, GenerativeModel, HasLogProb, HasLatents, IsConditional):
     """A model that is a bijection to standard normal noise, after dequantization where data are integers.
 
     log p(x) = log N(f(y); 0, I) + log |det df/dy| + log |dy/du|,   y = x itself or x + u, stretched
@@ -52,14 +53,17 @@ class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     Subclasses set ``flow`` and, for grids, ``dequantization`` (else None).
     """
 
+    conditions = CONDITIONS
     needs_ordered_levels = True  # dequantization spreads a level over its neighbourhood
+    keeps_places: ClassVar[bool] = False  # whether networks see pictures as such, and so the maps of a condition
     flow: Bijection
     dequantization: UniformDequantization | None
     cure = "Try a lower --learning-rate or a smaller --clip-norm."
 
     def __init__(self, domain: Domain, condition: Domain | None = None):
         super().__init__(domain, condition)
-        self.classes = classes_of(condition)
+        places = domain.size if self.keeps_places and isinstance(domain, Grid) else None
+        self.context = self.condition_on(condition, places)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -71,14 +75,15 @@ class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
 
     @torch.no_grad()
     def initialise(self, split: Split) -> None:
-        """Standardise to the training data."""
-        batch, generator = self.some(split, STANDARDISE_ON)
+        """Standardise to (at most 4,096) training data and conditions."""
+        batch, generator = self.some(split)
         self.flow.standardise.fit(self.continuous(batch.x, generator)[0])
+        self.fit_condition(batch.condition)
 
-    def some(self, split: Split, count: int) -> tuple[Batch, torch.Generator]:
-        """``count`` items spread evenly over a split, and the generator for their noise."""
-        count, generator = min(len(split), count), noise.stream(name_of(self), "initialise")
-        return split.batch(torch.arange(count) * len(split) // count, generator).to(self.device), generator
+    def some(self, split: Split, count: int = 4096) -> tuple[Batch, torch.Generator]:
+        """``count`` items from all over a split, and the generator for their noise."""
+        generator = noise.stream(name_of(self), "initialise")
+        return spread(split, count, generator).to(self.device), generator
 
     def continuous(
         self, x: Tensor, generator: torch.Generator | None = None, u: Tensor | None = None
@@ -94,20 +99,20 @@ class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
             u = self.dequantization.draw(x, generator)
         return self.dequantization(x, u.to(dtype))
 
-    def terms(self, x: Tensor, label: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def terms(self, x: Tensor, given: Encoded | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """log N(z; 0, I) and the log-determinant of the whole map, ``(B,)`` each, at one draw of the noise."""
         y, dequantized = self.continuous(x, generator)
-        z, log_det = self.flow(y, label)
+        z, log_det = self.flow(y, given)
         return gaussian.log_prob(z, z.new_zeros(()), z.new_zeros(())).sum(1), dequantized + log_det
 
     def losses(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        prior, log_det = self.terms(batch.x, batch.condition, generator)
+        prior, log_det = self.terms(batch.x, self.read_condition(batch.condition), generator)
         return {"loss": -prior - log_det, "prior": -prior, "log_det": log_det}
 
     def symptoms(self, batch: Batch, generator: torch.Generator | None = None) -> list[Symptom]:
-        x, condition = batch.x[:LOOKED_AT], None if batch.condition is None else batch.condition[:LOOKED_AT]
-        y, _ = self.continuous(x, generator)
-        back = self.flow.inverse(self.flow(y, condition)[0], condition)
+        given = self.read_condition(None if batch.condition is None else batch.condition[:LOOKED_AT])
+        y, _ = self.continuous(batch.x[:LOOKED_AT], generator)
+        back = self.flow.inverse(self.flow(y, given)[0], given)
         cure = self.cure
         if self.dequantization is None:
             cure += " A column that follows from others stretches a flow without end: drop it or add noise to it."
@@ -117,7 +122,8 @@ class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
         self, x: Tensor, condition: Tensor | None, num_samples: int, generator: torch.Generator | None
     ) -> Tensor:
         draws = num_samples if self.dequantization is not None else 1  # an exact density has nothing to average
-        log_w = torch.stack([torch.add(*self.terms(x, condition, generator)) for _ in range(draws)])
+        given = self.read_condition(condition)
+        log_w = torch.stack([torch.add(*self.terms(x, given, generator)) for _ in range(draws)])
         return logmeanexp(log_w).to(log_w.dtype)
 
     @property
@@ -127,12 +133,11 @@ class Flow(GenerativeModel, HasLogProb, HasLatents, IsConditional):
     def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """Latents ``(B, D)``; integers are taken at the middle of their cells."""
         y, _ = self.continuous(x, u=torch.full(tuple(x.shape), 0.5, device=x.device))
-        return self.flow(y, condition)[0]
+        return self.flow(y, self.read_condition(condition))[0]
 
-    @torch.no_grad()
     def _decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """Data from latents ``(B, D)``; integers are the cells in which the flow ends."""
-        y = self.flow.inverse(z.to(self.flow.standardise.mean.dtype), condition)
+        y = self.flow.inverse(z.to(self.flow.standardise.mean.dtype), self.read_condition(condition))
         return y if self.dequantization is None else self.dequantization.inverse(y).to(self.domain.dtype)
 
     def _sample(

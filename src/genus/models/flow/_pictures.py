@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genus.nn.condition import NOTHING, ConditionBias, Context, Encoded
 from genus.nn.residual import zero
 
 
@@ -24,12 +25,12 @@ class ActNorm(nn.Module):
         self.shift.copy_(-mean)
         self.log_scale.copy_(-torch.where(std > 1e-6, std, 1.0).log())
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None = None) -> tuple[Tensor, Tensor]:
         """x -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
         log_det = x.shape[2] * x.shape[3] * self.log_scale.sum()
         return (x + self.shift) * self.log_scale.exp(), log_det.expand(len(x))
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None = None) -> Tensor:
         """z -> x."""
         return z * (-self.log_scale).exp() - self.shift
 
@@ -56,14 +57,14 @@ class InvertibleConv(nn.Module):
         one = torch.eye(len(self.sign), dtype=self.lower.dtype, device=self.lower.device)
         return self.lower.tril(-1) + one, self.upper.triu(1) + torch.diag(self.sign * self.log_s.exp())
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None = None) -> tuple[Tensor, Tensor]:
         """x -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
         with torch.autocast(x.device.type, enabled=False):  # in bfloat16 W would not be the inverse of its inverse
             lower, upper = self._factors()
             z = F.conv2d(x, (lower @ upper)[self.order, :, None, None])
         return z, (x.shape[2] * x.shape[3] * self.log_s.sum()).expand(len(x))
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None = None) -> Tensor:
         """z -> x."""
         with torch.autocast(z.device.type, enabled=False):
             lower, upper = (factor.double() for factor in self._factors())
@@ -105,48 +106,53 @@ class ChannelCoupling(nn.Module):
     z2 = (x2 + t) * s with s = sigmoid(raw + 2), as in the official code.
     """
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, hidden: int, context: Context = NOTHING):
         super().__init__()
         self.sizes = (channels // 2, channels - channels // 2)
         self.network = network(self.sizes[0], 2 * self.sizes[1], hidden)
+        self.label = ConditionBias(context, hidden)
 
-    def _parameters_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        # whatever the network computes in, the flow itself stays in x's precision
-        raw, shift = self.network(x.contiguous(memory_format=torch.channels_last)).to(x.dtype).chunk(2, dim=1)
+    def _parameters_of(self, x: Tensor, given: Encoded | None) -> tuple[Tensor, Tensor]:
+        first, *others = self.network
+        h = self.label(first(x.contiguous(memory_format=torch.channels_last)), given)
+        for layer in others:
+            h = layer(h)
+        raw, shift = h.to(x.dtype).chunk(2, dim=1)  # whatever they compute in, the flow stays in x's precision
         return F.logsigmoid(raw + 2), shift
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None = None) -> tuple[Tensor, Tensor]:
         """x -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
         first, second = x.split(self.sizes, dim=1)
-        log_s, t = self._parameters_of(first)
+        log_s, t = self._parameters_of(first, given)
         return torch.cat([first, (second + t) * log_s.exp()], dim=1), log_s.flatten(1).sum(1)
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None = None) -> Tensor:
         """z -> x."""
         first, second = z.split(self.sizes, dim=1)
-        log_s, t = self._parameters_of(first)
+        log_s, t = self._parameters_of(first, given)
         return torch.cat([first, second * (-log_s).exp() - t], dim=1)
 
 
 class Step(nn.Module):
     """One step of the flow: actnorm, invertible 1x1 convolution, coupling."""
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, hidden: int, context: Context = NOTHING):
         super().__init__()
-        self.layers = nn.ModuleList([ActNorm(channels), InvertibleConv(channels), ChannelCoupling(channels, hidden)])
+        coupling = ChannelCoupling(channels, hidden, context)
+        self.layers = nn.ModuleList([ActNorm(channels), InvertibleConv(channels), coupling])
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None = None) -> tuple[Tensor, Tensor]:
         """x -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
         log_det = x.new_zeros(len(x))
         for layer in self.layers:
-            x, more = layer(x)
+            x, more = layer(x, given)
             log_det = log_det + more
         return x, log_det
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None = None) -> Tensor:
         """z -> x."""
         for layer in list(self.layers)[::-1]:
-            z = layer.inverse(z)  # type: ignore[operator]
+            z = layer.inverse(z, given)  # type: ignore[operator]
         return z
 
 

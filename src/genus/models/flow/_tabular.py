@@ -2,7 +2,7 @@
 
 A row ``(B, D)`` is standardised and goes through steps, each after another order of the columns,
 to a standard normal z. Inside, columns come before rows, ``(D, B)``: what is done to each number then
-reads memory in order, however few the columns are. A step maps ``(D, B)`` and labels to ``(D, B)`` and
+reads memory in order, however few the columns are. A step maps ``(D, B)`` and a condition to ``(D, B)`` and
 log |det|, and undoes itself. In a step every column has a monotone map of its own, a *transform*, whose
 parameters a network reads from other columns.
 """
@@ -18,6 +18,7 @@ from genus.contract import Likelihood, name_of
 from genus.kinds import Domain, Vectors
 from genus.models.flow._coupling import Standardise
 from genus.models.flow._flow import Flow
+from genus.nn.condition import NOTHING, ConditionBias, Context, Encoded
 from genus.nn.residual import zero
 from genus.prob import noise
 
@@ -62,23 +63,23 @@ def on_columns(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
 
 
 class ColumnMLP(nn.Module):
-    """``(in_features, B)`` and labels -> ``(out_features, B)``; its last layer starts at zero.
+    """``(in_features, B)`` -> ``(out_features, B)``; its last layer starts at zero.
 
-    depth: hidden layers. classes: labels whose embedding is added to the first layer; 0 for none.
+    depth: hidden layers. context: of the condition that is added to the first layer.
     """
 
-    def __init__(self, in_features: int, out_features: int, hidden: int, depth: int, classes: int = 0):
+    def __init__(self, in_features: int, out_features: int, hidden: int, depth: int, context: Context = NOTHING):
         super().__init__()
         widths = [in_features, *[hidden] * depth]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         self.last = zero(nn.Linear(hidden, out_features))
-        self.label = nn.Embedding(classes, hidden) if classes else None
+        self.label = ConditionBias(context, hidden)
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, given: Encoded | None = None) -> Tensor:
         for k, layer in enumerate(self.layers):
             x = on_columns(layer.weight, layer.bias, x)  # type: ignore[arg-type]
-            if k == 0 and self.label is not None:
-                x = x + self.label(label).t()
+            if k == 0 and given is not None:
+                x = x + self.label.vector(given).t()
             x = x.relu_()  # in place: half the memory, which is most of the time of small layers
         return on_columns(self.last.weight, self.last.bias, x)  # type: ignore[arg-type]
 
@@ -87,25 +88,25 @@ class HalfCoupling(nn.Module):
     """A step of a flow: the first half of the columns stays, the second goes through ``transform``, whose
     parameters a network reads from the first."""
 
-    def __init__(self, features: int, transform: Transform, *, hidden: int, depth: int, classes: int):
+    def __init__(self, features: int, transform: Transform, *, hidden: int, depth: int, context: Context):
         super().__init__()
         self.halves, self.transform = [features // 2, features - features // 2], transform
-        self.network = ColumnMLP(self.halves[0], self.halves[1] * transform.size, hidden, depth, classes)
+        self.network = ColumnMLP(self.halves[0], self.halves[1] * transform.size, hidden, depth, context)
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None = None) -> tuple[Tensor, Tensor]:
         """x ``(D, B)`` -> z of the same shape, and log |det dz/dx|, ``(B,)``."""
         stay, move = x.split(self.halves)
-        z, log_slope = self.transform(move, self.parameters_of(stay, label))
+        z, log_slope = self.transform(move, self.parameters_of(stay, given))
         return torch.cat([stay, z]), log_slope.sum(0)
 
-    def inverse(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None = None) -> Tensor:
         """z -> x."""
         stay, move = z.split(self.halves)
-        return torch.cat([stay, self.transform.inverse(move, self.parameters_of(stay, label))])
+        return torch.cat([stay, self.transform.inverse(move, self.parameters_of(stay, given))])
 
-    def parameters_of(self, stay: Tensor, label: Tensor | None) -> Tensor:
+    def parameters_of(self, stay: Tensor, given: Encoded | None) -> Tensor:
         """The parameters of every moved column's map, ``(size, D - D // 2, B)``."""
-        raw = self.network(stay, label).to(stay.dtype)  # whatever the network computes in
+        raw = self.network(stay, given).to(stay.dtype)  # whatever the network computes in
         return raw.view(self.transform.size, -1, raw.shape[1])
 
 
@@ -131,20 +132,20 @@ class FlowSteps(nn.Module):
             )
         self.register_buffer("orders", torch.stack(orders), persistent=False)
 
-    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None) -> tuple[Tensor, Tensor]:
         """x -> z and log |det dz/dx|, ``(B,)``."""
         x, log_det = self.standardise(x)
         x = x.t()
         for order, step in zip(self.orders, self.steps, strict=True):
-            x, more = step(x.index_select(0, order), label)  # its gradient is faster than that of x[order]
+            x, more = step(x.index_select(0, order), given)  # its gradient is faster than that of x[order]
             log_det = log_det + more
         return x.t(), log_det
 
-    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None) -> Tensor:
         """z -> x."""
         z = z.t()
         for order, step in zip(self.orders.flip(0), list(self.steps)[::-1], strict=True):
-            z = step.inverse(z, label)[order.argsort()]  # type: ignore[operator]
+            z = step.inverse(z, given)[order.argsort()]  # type: ignore[operator]
         return self.standardise.inverse(z.t())
 
 

@@ -6,6 +6,7 @@ A level squeezes the picture (2x2 pixels become four channels), takes K steps, a
 channels go. What goes is normal with mean and scale read in what stays, and the last level's
 channels are normal with learned mean and scale, of each label if there are labels. Both are written
 as one more affine layer, so all latents are standard normal noise, and `temperature` scales it.
+Other conditions than labels move the top prior alike, and are added in the network of each coupling.
 
 Odd sides: a squeeze needs even ones, so an odd level first lets its last row or column go, normal
 given the pixels that stay, like the channels later. Nothing is padded: the map stays a bijection of
@@ -20,7 +21,7 @@ convolution has no learned gain; the top prior has a mean and a scale for every 
 channel. As in the official code the coupling's scale is sigmoid(s + 2). The flow itself stays in
 float32 where the networks compute in bfloat16.
 
-Promises: log p(x), a bound; latents, invertible; conditional on a label.
+Promises: log p(x), a bound; latents, invertible; conditions of any kind.
 """
 
 import math
@@ -35,6 +36,7 @@ from genus.models.flow._coupling import Standardise
 from genus.models.flow._dequantization import Kind, make_dequantization
 from genus.models.flow._flow import Flow
 from genus.models.flow._pictures import SplitPrior, Step, fold, network, starting, unfold
+from genus.nn.condition import NOTHING, Context, Encoded
 from genus.nn.residual import zero
 from genus.recipe import Recipe
 
@@ -47,7 +49,7 @@ class Level(nn.Module):
     shape: (C, H, W) of what comes in. last: whether all channels stay, since nothing follows.
     """
 
-    def __init__(self, shape: tuple[int, int, int], last: bool, *, steps: int, hidden: int):
+    def __init__(self, shape: tuple[int, int, int], last: bool, *, steps: int, hidden: int, context: Context = NOTHING):
         super().__init__()
         channels, *sides = shape
         self.even = [side - side % 2 if side > 1 else 1 for side in sides]
@@ -60,13 +62,13 @@ class Level(nn.Module):
         height, width = self.even[0] // self.by[0], self.even[1] // self.by[1]
         self.pixels = channels * (math.prod(sides) - math.prod(self.even))  # entries that go as odd pixels
         channels *= math.prod(self.by)
-        self.steps = nn.ModuleList(Step(channels, hidden) for _ in range(steps))
+        self.steps = nn.ModuleList(Step(channels, hidden, context) for _ in range(steps))
         stays = channels if last else channels - channels // 2
         self.rest = None if last else SplitPrior(zero(nn.Conv2d(stays, 2 * (channels - stays), 3, padding=1)))
         self.stay_shape, self.go_shape = (stays, height, width), (channels - stays, height, width)
         self.goes = self.pixels + math.prod(self.go_shape)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """x -> what stays, the noise that goes ``(B, goes)``, and the log-determinant."""
         gone, log_det = [x.new_zeros(len(x), 0)], x.new_zeros(len(x))
         if self.odd is not None and self.odd.odd is not None:
@@ -76,7 +78,7 @@ class Level(nn.Module):
             gone, log_det = [z.flatten(1)], log_det + more
         x = fold(x, self.by)
         for step in self.steps:
-            x, more = step(x)
+            x, more = step(x, given)
             log_det = log_det + more
         if self.rest is not None:
             x, goes = x.split([self.stay_shape[0], self.go_shape[0]], dim=1)
@@ -84,13 +86,13 @@ class Level(nn.Module):
             gone, log_det = [*gone, z.flatten(1)], log_det + more
         return x, torch.cat(gone, dim=1), log_det
 
-    def inverse(self, x: Tensor, noise: Tensor) -> Tensor:
+    def inverse(self, x: Tensor, noise: Tensor, given: Encoded | None = None) -> Tensor:
         """Undo `forward`."""
         pixels, halves = noise.split([self.pixels, self.goes - self.pixels], dim=1)
         if self.rest is not None:
             x = torch.cat([x, self.rest.inverse(x, halves.view(-1, *self.go_shape))], dim=1)
         for step in list(self.steps)[::-1]:
-            x = step.inverse(x)  # type: ignore[operator]
+            x = step.inverse(x, given)  # type: ignore[operator]
         x = unfold(x, self.by)
         if self.odd is None or self.odd.odd is None:
             return x
@@ -105,44 +107,49 @@ class Levels(nn.Module):
 
     likelihood = Likelihood.EXACT
 
-    def __init__(self, shape: tuple[int, int, int], *, levels: int, steps: int, hidden: int, classes: int):
+    def __init__(
+        self, shape: tuple[int, int, int], *, levels: int, steps: int, hidden: int, context: Context = NOTHING
+    ):
         super().__init__()
         self.standardise = Standardise((shape[0], 1, 1))
         self.levels = nn.ModuleList()
+        within = NOTHING if context.one_hot else context  # a label is read by the top prior only, as in the paper
         for number in range(levels):
             halved = [max(side // 2, 1) for side in shape[1:]]
-            level = Level(shape, number == levels - 1 or max(halved) == 1, steps=steps, hidden=hidden)
+            level = Level(shape, number == levels - 1 or max(halved) == 1, steps=steps, hidden=hidden, context=within)
             self.levels.append(level)
             shape = level.stay_shape
             if level.rest is None:
                 break
         self.sizes = [level.goes for level in self.levels] + [math.prod(shape)]
         self.top_shape = shape
-        self.top = nn.Parameter(torch.zeros(max(classes, 1), 2 * shape[0], *shape[1:]))
+        self.top = nn.Parameter(torch.zeros(max(context.features, 1), 2 * shape[0], *shape[1:]))
 
-    def _top(self, label: Tensor | None) -> tuple[Tensor, Tensor]:
-        mean, log_std = (self.top if label is None else self.top[label]).chunk(2, dim=1)
+    def _top(self, given: Encoded | None = None) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self.top.device.type, enabled=False):  # the flow itself stays in float32
+            top = self.top if given is None else torch.tensordot(given.vector.to(self.top), self.top, 1)
+        mean, log_std = top.chunk(2, dim=1)
         return mean, log_std
 
-    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None = None) -> tuple[Tensor, Tensor]:
         """x -> z and log |det dz/dx|, ``(B,)``."""
         x, log_det = self.standardise(x)
         latents = []
         for level in self.levels:
-            x, noise, more = level(x)
+            x, noise, more = level(x, given)
             latents.append(noise)
             log_det = log_det + more
-        mean, log_std = self._top(label)
+        mean, log_std = self._top(given)
         latents.append(((x - mean) * (-log_std).exp()).flatten(1))
         return torch.cat(latents, dim=1), log_det - log_std.flatten(1).sum(1)
 
-    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None = None) -> Tensor:
         """z -> x."""
         *noise, top = z.split(self.sizes, dim=1)
-        mean, log_std = self._top(label)
+        mean, log_std = self._top(given)
         x = top.view(-1, *self.top_shape) * log_std.exp() + mean
         for level, part in zip(list(self.levels)[::-1], noise[::-1], strict=True):
-            x = level.inverse(x, part)  # type: ignore[operator]
+            x = level.inverse(x, part, given)  # type: ignore[operator]
         return self.standardise.inverse(x)
 
 
@@ -160,6 +167,7 @@ class Glow(Flow):
 
     paper = "Kingma, Dhariwal (2018). Glow: Generative Flow with Invertible 1x1 Convolutions. https://arxiv.org/abs/1807.03039"
     domains = (Grid,)
+    keeps_places = True
     cure = "Try a lower --learning-rate, a smaller --clip-norm or fewer --steps-per-level."
     recipes: ClassVar[dict[str, Recipe]] = {
         "quick": Recipe(
@@ -214,7 +222,7 @@ class Glow(Flow):
         channels, height, width = domain.shape
         shape = (channels, height, width)
         self.dequantization = make_dequantization(dequantization, domain.levels, alpha, shape, noise_hidden)
-        self.flow = Levels(shape, levels=levels, steps=steps_per_level, hidden=hidden, classes=self.classes)
+        self.flow = Levels(shape, levels=levels, steps=steps_per_level, hidden=hidden, context=self.context)
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:
@@ -235,7 +243,7 @@ class Glow(Flow):
         batch, generator = self.some(split, START_ON)
         y, _ = self.continuous(batch.x, generator)
         hooks = [layer.register_forward_pre_hook(fit) for layer in starting(self)]
-        self.flow(y, batch.condition if self.classes else None)
+        self.flow(y, self.read_condition(batch.condition))
         for hook in hooks:
             hook.remove()
 

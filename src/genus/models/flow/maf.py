@@ -11,7 +11,7 @@ on its batch (the data are standardised and every step starts as the identity in
 standard normal, not a mixture. Columns are continuous numbers: values that repeat make any density's
 likelihood infinite.
 
-Promises: log p(x), exact; latents, invertible; conditional on a label.
+Promises: log p(x), exact; latents, invertible; conditions of any kind.
 """
 
 from typing import Self
@@ -67,7 +67,7 @@ class MAF(TableFlow):
         if min(layers, hidden, depth) < 1:
             raise ValueError(f"expected layers, hidden and depth of at least 1; got {layers}, {hidden}, {depth}.")
         steps = [
-            Autoregressive(domain.num_dims, Affine(), hidden=hidden, depth=depth, classes=self.classes)
+            Autoregressive(domain.num_dims, Affine(), hidden=hidden, depth=depth, context=self.context)
             for _ in range(layers)
         ]
         self.flow = FlowSteps(domain.num_dims, steps)

@@ -15,9 +15,9 @@ uniform noise fills the cells of their integers, and what remains is a bound, th
 noise draws it averages. There is no logit: as in the paper the density reaches beyond 0 and 1.
 
 What differs from the paper: the data are standardised once (no whitening); networks are residual,
-with a last layer that starts at zero; labels, if any, are added to the first layer of each network.
+with a last layer that starts at zero; a condition is added to the first layer of each network.
 
-Promises: log p(x), exact or a bound; latents, invertible; conditional on a label.
+Promises: log p(x), exact or a bound; latents, invertible; conditions of any kind.
 """
 
 import math
@@ -32,6 +32,7 @@ from genus.kinds import Domain, Grid, Vectors
 from genus.models.flow._coupling import AdditiveCoupling, Couplings, Standardise
 from genus.models.flow._dequantization import UniformDequantization
 from genus.models.flow._flow import Flow
+from genus.nn.condition import Context, Encoded
 from genus.nn.residual import ResidualMLP
 from genus.prob import gaussian
 from genus.recipe import Recipe
@@ -59,27 +60,27 @@ class AdditiveFlow(nn.Module):
 
     likelihood = Likelihood.EXACT
 
-    def __init__(self, shape: tuple[int, ...], *, couplings: int, hidden: int, blocks: int, classes: int):
+    def __init__(self, shape: tuple[int, ...], *, couplings: int, hidden: int, blocks: int, context: Context):
         super().__init__()
         self.shape, features = shape, math.prod(shape)
         self.standardise = Standardise(shape if len(shape) == 1 else (1,) * len(shape))
         odd = (torch.arange(features) % 2).float()
         masks = [odd if k % 2 else 1 - odd for k in range(couplings)]
-        networks = [ResidualMLP(features, features, hidden, blocks, classes) for _ in masks]
+        networks = [ResidualMLP(features, features, hidden, blocks, context) for _ in masks]
         self.couplings = Couplings(masks, networks, AdditiveCoupling)
         self.log_scale = nn.Parameter(torch.zeros(features))
         self.noise = LogisticToNormal()
 
-    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None) -> tuple[Tensor, Tensor]:
         """x -> z and log |det dz/dx|, ``(B,)``."""
         x, scaled = self.standardise(x)
-        h, _ = self.couplings(x.flatten(1), label)
+        h, _ = self.couplings(x.flatten(1), given)
         z, log_det = self.noise(h * self.log_scale.exp())
         return z, scaled + self.log_scale.sum() + log_det
 
-    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None) -> Tensor:
         """z -> x."""
-        x = self.couplings.inverse(self.noise.inverse(z) * (-self.log_scale).exp(), label)
+        x = self.couplings.inverse(self.noise.inverse(z) * (-self.log_scale).exp(), given)
         return self.standardise.inverse(x.view(-1, *self.shape))
 
 
@@ -140,7 +141,7 @@ class NICE(Flow):
         if hidden < 1 or blocks < 0:
             raise ValueError(f"expected hidden >= 1 and blocks >= 0; got {hidden} and {blocks}.")
         self.dequantization = UniformDequantization(domain.levels, alpha=None) if isinstance(domain, Grid) else None
-        self.flow = AdditiveFlow(domain.shape, couplings=couplings, hidden=hidden, blocks=blocks, classes=self.classes)
+        self.flow = AdditiveFlow(domain.shape, couplings=couplings, hidden=hidden, blocks=blocks, context=self.context)
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:

@@ -18,9 +18,10 @@ of two of the four channels, so the couplings are the same, but their networks s
 at half the resolution: a quarter of the cost. Layer norm in place of batch and weight
 normalisation, so nothing depends on the batch; each pixel has a learned bias; the data are
 standardised once. The logit's alpha is 1e-5, not 0.05: on pictures that are mostly black or
-white it learns several times faster. Labels, if any, are added to the first layer of each network.
+white it learns several times faster. A condition is added to the first layer of each network, of
+pictures with maps of a picture.
 
-Promises: log p(x), exact or a bound; latents, invertible; conditional on a label.
+Promises: log p(x), exact or a bound; latents, invertible; conditions of any kind.
 """
 
 import math
@@ -35,6 +36,7 @@ from genus.models.flow._coupling import Couplings, Standardise, checkerboard, sq
 from genus.models.flow._dequantization import Kind, make_dequantization
 from genus.models.flow._flow import Flow
 from genus.models.flow._tabular import Affine, FlowSteps, HalfCoupling
+from genus.nn.condition import Context, Encoded
 from genus.nn.residual import ResidualConvNet
 from genus.recipe import Recipe
 
@@ -43,7 +45,7 @@ class Scale(nn.Module):
     """One resolution of a picture: squeeze if both sides are even, couple, and let half of the channels go."""
 
     def __init__(
-        self, shape: tuple[int, int, int], last: bool, *, couplings: int, hidden: int, blocks: int, classes: int
+        self, shape: tuple[int, int, int], last: bool, *, couplings: int, hidden: int, blocks: int, context: Context
     ):
         super().__init__()
         channels, height, width = shape
@@ -59,21 +61,21 @@ class Scale(nn.Module):
         # alternate; the last one moves the channels that go, by what stays: a learned prior for them
         masks = [mask if (couplings - k) % 2 else 1 - mask for k, mask in enumerate(masks)]
         networks = [
-            ResidualConvNet(channels, 2 * channels, hidden, blocks, (height, width), classes) for _ in range(couplings)
+            ResidualConvNet(channels, 2 * channels, hidden, blocks, (height, width), context) for _ in range(couplings)
         ]
         self.couplings = Couplings(masks, networks)
         self.stays = 0 if last else channels // 2
         self.stay_shape = (self.stays, height, width)
         self.go_shape = (channels - self.stays, height, width)
 
-    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None) -> tuple[Tensor, Tensor, Tensor]:
         """x -> the channels that stay, those that go, and the log-determinant."""
-        x, log_det = self.couplings(squeeze(x) if self.squeezes else x, label)
+        x, log_det = self.couplings(squeeze(x) if self.squeezes else x, given)
         return x[:, : self.stays], x[:, self.stays :], log_det
 
-    def inverse(self, stay: Tensor, go: Tensor, label: Tensor | None) -> Tensor:
+    def inverse(self, stay: Tensor, go: Tensor, given: Encoded | None) -> Tensor:
         """Undo `forward`."""
-        x = self.couplings.inverse(torch.cat([stay, go], dim=1), label)
+        x = self.couplings.inverse(torch.cat([stay, go], dim=1), given)
         return unsqueeze(x) if self.squeezes else x
 
 
@@ -83,7 +85,7 @@ class PictureFlow(nn.Module):
     likelihood = Likelihood.EXACT
 
     def __init__(
-        self, shape: tuple[int, int, int], *, scales: int, couplings: int, hidden: int, blocks: int, classes: int
+        self, shape: tuple[int, int, int], *, scales: int, couplings: int, hidden: int, blocks: int, context: Context
     ):
         super().__init__()
         self.standardise = Standardise((shape[0], 1, 1))
@@ -92,29 +94,29 @@ class PictureFlow(nn.Module):
         for number in range(scales):
             # an odd side cannot be squeezed, so nothing smaller would follow
             last = number == scales - 1 or shape[1] % 2 == 1 or shape[2] % 2 == 1
-            scale = Scale(shape, last, couplings=couplings, hidden=hidden, blocks=blocks, classes=classes)
+            scale = Scale(shape, last, couplings=couplings, hidden=hidden, blocks=blocks, context=context)
             self.scales.append(scale)
             self.shapes.append(scale.go_shape)
             if last:
                 break
             shape = scale.stay_shape
 
-    def forward(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, given: Encoded | None) -> tuple[Tensor, Tensor]:
         """x -> z and log |det dz/dx|, ``(B,)``."""
         x, log_det = self.standardise(x)
         latents = []
         for scale in self.scales:
-            x, go, more = scale(x, label)
+            x, go, more = scale(x, given)
             latents.append(go.flatten(1))
             log_det = log_det + more
         return torch.cat(latents, dim=1), log_det
 
-    def inverse(self, z: Tensor, label: Tensor | None) -> Tensor:
+    def inverse(self, z: Tensor, given: Encoded | None) -> Tensor:
         """z -> x."""
         parts = z.split([math.prod(shape) for shape in self.shapes], dim=1)
         x = z.new_zeros(len(z), 0, *self.shapes[-1][1:])
         for scale, go, shape in list(zip(self.scales, parts, self.shapes, strict=True))[::-1]:
-            x = scale.inverse(x, go.view(-1, *shape), label)  # type: ignore[operator]
+            x = scale.inverse(x, go.view(-1, *shape), given)  # type: ignore[operator]
         return self.standardise.inverse(x)
 
 
@@ -132,6 +134,7 @@ class RealNVP(Flow):
 
     paper = "Dinh, Sohl-Dickstein, Bengio (2017). Density estimation using Real NVP. https://arxiv.org/abs/1605.08803"
     domains = (Grid, Vectors)
+    keeps_places = True
     cure = "Try a lower --learning-rate, a smaller --clip-norm or fewer --couplings."
     recipes = {  # noqa: RUF012
         "quick": Recipe(
@@ -191,19 +194,20 @@ class RealNVP(Flow):
             raise ValueError(f"couplings: expected at least 2, so that every entry is moved; got {couplings}.")
         if min(hidden, scales) < 1 or blocks < 0:
             raise ValueError(f"expected hidden >= 1, scales >= 1, blocks >= 0; got {hidden}, {scales}, {blocks}.")
-        sizes = {"couplings": couplings, "hidden": hidden, "blocks": blocks, "classes": self.classes}
-        self.dequantization = None
+        self.dequantization, context = None, self.context
         if isinstance(domain, Grid):
             channels, height, width = domain.shape
             shape = (channels, height, width)
             self.dequantization = make_dequantization(dequantization, domain.levels, alpha, shape, hidden)
-            self.flow = PictureFlow(shape, scales=scales, **sizes)
-        else:
-            halves = {"hidden": hidden, "depth": blocks + 1, "classes": self.classes}
-            self.flow = FlowSteps(
-                domain.num_dims,
-                [HalfCoupling(domain.num_dims, Affine(), **halves) for _ in range(couplings)],
+            self.flow = PictureFlow(
+                shape, scales=scales, couplings=couplings, hidden=hidden, blocks=blocks, context=context
             )
+        else:
+            steps = [
+                HalfCoupling(domain.num_dims, Affine(), hidden=hidden, depth=blocks + 1, context=context)
+                for _ in range(couplings)
+            ]
+            self.flow = FlowSteps(domain.num_dims, steps)
 
     @classmethod
     def refuses(cls, domain: Domain) -> str | None:

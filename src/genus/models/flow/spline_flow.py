@@ -10,7 +10,7 @@ matrix; the columns that a coupling reads are not moved in that step; no dropout
 the autoregressive network is a plain masked one, not residual. Columns are continuous numbers: values that
 repeat make any density's likelihood infinite.
 
-Promises: log p(x), exact; latents, invertible; conditional on a label.
+Promises: log p(x), exact; latents, invertible; conditions of any kind.
 """
 
 from typing import Self
@@ -80,9 +80,9 @@ class SplineFlow(TableFlow):
             raise ValueError(f"bound: expected a number above 0; got {bound}.")
         features, spline = domain.num_dims, Spline(bins, bound)
         steps: list[nn.Module] = [
-            Autoregressive(features, spline, hidden=hidden, depth=blocks, classes=self.classes)
+            Autoregressive(features, spline, hidden=hidden, depth=blocks, context=self.context)
             if autoregressive
-            else HalfCoupling(features, spline, hidden=hidden, depth=blocks + 1, classes=self.classes)
+            else HalfCoupling(features, spline, hidden=hidden, depth=blocks + 1, context=self.context)
             for _ in range(layers)
         ]
         self.flow = FlowSteps(features, steps)
