@@ -8,7 +8,8 @@ likelihood holds whatever the prior is,
 
     log p(x) >= E_q(z|x)[ log p(x|z) + log p_second(z) - log q(z|x) ],
 
-the code's cost and the decoder's. Given a label c, the second stage has it: p(x|c) = sum_z p(z|c) p(x|z).
+the code's cost and the decoder's. Given a condition c, of any kind that the second stage takes, it has it:
+p(x|c) = sum_z p(z|c) p(x|z); the first stage was built for none, or for the same.
 The stages are trained one after the other (`genus.training.stages`), so this is not in the registry.
 """
 
@@ -34,6 +35,7 @@ from genus.contract import (
 )
 from genus.errors import CapabilityError
 from genus.kinds import Domain
+from genus.nn.condition import CONDITIONS
 from genus.prob.posterior import Certain
 from genus.prob.reduce import logmeanexp
 from genus.settings import schema
@@ -49,6 +51,7 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         "https://arxiv.org/abs/1711.00937"
     )
     domains: ClassVar[tuple[type[Domain], ...]] = (Domain,)
+    conditions = CONDITIONS
     first: HasPosterior
 
     def __init__(self, first: GenerativeModel, second: GenerativeModel):
@@ -71,7 +74,7 @@ class TwoStage(GenerativeModel, HasLogProb, HasPosterior, IsConditional):
         return cls(first, registry.get("realnvp").tiny(first.latent_domain, condition))
 
     def _of_first(self, condition: Tensor | None) -> Tensor | None:
-        """What the first stage hears of the label: nothing, unless it was built for one."""
+        """What the first stage is given: nothing, unless it was built for a condition."""
         return None if self.first.condition is None else condition  # type: ignore[attr-defined]
 
     def _for_second(self, z: Tensor) -> Tensor:
