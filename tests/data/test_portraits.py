@@ -10,7 +10,7 @@ import torch
 
 from genus.cli import data as command
 from genus.data import DataOptions, captions, list_sources, open_source, portraits
-from genus.data.source import with_channels
+from genus.data.transforms import with_channels
 from genus.errors import SettingsError
 from genus.explore.groups import members
 from genus.geometry import faces
@@ -43,7 +43,9 @@ def names(choices: tuple[str, ...], numbers: np.ndarray) -> list[str]:
 
 def test_the_listing_and_the_splits() -> None:
     listed = {entry.name: entry.domain for entry in list_sources()}
-    assert listed["portraits"] == str(Grid(3, (32, 32))) and listed["portraits-clips"] == str(Grid(3, (8, 32, 32)))
+    assert listed["portraits"] == str(Grid(3, (32, 32))) and listed["portraits-clips"] == str(
+        Grid(3, (8, 32, 32), axes="tyx")
+    )
     assert portraits.COUNTS == {"train": 10_000, "validation": 1000, "test": 2000}
     source = open_source("portraits", DataOptions(limit=30))
     assert [len(split) for split in source.splits.values()] == [30, 30, 30]
@@ -231,7 +233,7 @@ def test_unknown_words_are_named_with_the_nearest() -> None:
 
 def test_clips_begin_with_the_still_and_do_what_they_say() -> None:
     clips = open_source("portraits-clips", DataOptions(limit=60))
-    assert clips.domain == Grid(3, (8, 32, 32)) and clips.condition == Label(motion.MOTIONS)
+    assert clips.domain == Grid(3, (8, 32, 32), axes="tyx") and clips.condition == Label(motion.MOTIONS)
     assert clips.name == "portraits-clips (first 60 of each split)"
     stills = open_source("portraits", DataOptions(limit=60))
     for name, split in clips.splits.items():
@@ -247,7 +249,7 @@ def test_clips_begin_with_the_still_and_do_what_they_say() -> None:
 
 def test_clips_are_drawn_at_any_size_and_in_grey() -> None:
     clips = open_source("portraits-clips", DataOptions(limit=2, size=40, colour="grey"))
-    assert clips.domain == Grid(1, (8, 40, 40)) and clips.test.x.shape == (2, 1, 8, 40, 40)
+    assert clips.domain == Grid(1, (8, 40, 40), axes="tyx") and clips.test.x.shape == (2, 1, 8, 40, 40)
     assert clips.name == "portraits-clips (40x40, in grey, first 2 of each split)"
     still = open_source("portraits", DataOptions(limit=2, size=40, colour="grey"))
     assert torch.equal(clips.test.x[:, :, 0], still.test.x)

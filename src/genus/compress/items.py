@@ -20,7 +20,7 @@ from genus.data.idx import read_idx
 from genus.data.pictures import ENDINGS, FORMATS, read_pictures
 from genus.data.sound import ENDINGS as SOUNDS
 from genus.data.sound import LARGEST, read_recording, windows
-from genus.data.source import with_channels
+from genus.data.transforms import with_channels
 from genus.errors import DataFormatError
 from genus.kinds import Domain, Waveform, picture_of
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from genus.data.source import DataOptions, Source, as_asked, refuse_unused
+from genus.data.source import DataOptions, Source, refuse_unused
+from genus.data.transforms import as_asked
 from genus.errors import UnknownSourceError
 
 
@@ -123,7 +124,7 @@ NAMED: dict[str, Named] = {
             "portraits", "faces that we draw, with labels, attributes, captions, maps", "grid 3x32x32, 256 levels",
             GENERATED, _portraits, takes=frozenset({"condition"}),
         ),
-        Named("portraits-clips", "the same, turning, blinking, smiling", "grid 3x8x32x32, 256 levels",
+        Named("portraits-clips", "the same, turning, blinking, smiling", "clip 3x8x32x32, 256 levels",
               GENERATED, _clips),
         Named("furniture", "clouds of chairs, tables, lamps, shelves", "512 points in 3-D", GENERATED, _furniture),
         Named("tones", "notes plucked, blown and struck", "sound, 1024 samples at 4 kHz", GENERATED, _tones),

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from genus.contract import Batch
 from genus.errors import SettingsError
-from genus.kinds import Domain, Grid
+from genus.kinds import Domain
 from genus.prob import noise
 from genus.settings import explain
 
@@ -68,14 +68,12 @@ class TensorSplit:
     whenever a batch is taken, with the batch's generator; without a generator the whole
     split is transformed once with a fixed stream, so evaluation sees the same data whatever the batch size.
     attributes: what else is known of each item, name -> ``(N, ...)``.
-    held_out: whether these are no training items; then batches carry no item numbers (`genus.contract.Batch`).
     """
 
     x: Tensor
     condition: Tensor | None = None
     transform: Transform | None = None
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
-    held_out: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", self.x.contiguous())
@@ -87,19 +85,20 @@ class TensorSplit:
         return len(self.x)
 
     def batch(self, index: Tensor, generator: Generator | None = None) -> Batch:
-        """The items ``index`` (``(B,)`` int64, on the CPU) and their conditions; of training items, their numbers."""
+        """The items ``index`` (``(B,)`` int64, on the CPU), their conditions and ``index`` itself."""
         condition = None if self.condition is None else self.condition.index_select(0, index)
         if self.transform is not None and generator is not None:
             x = self.transform(self.x.index_select(0, index), generator)
         else:
             x = self._drawn_once.index_select(0, index)
-        return Batch(x, condition, None if self.held_out else index)
+        return Batch(x, condition, index)
 
     def first(self, count: int) -> "TensorSplit":
         """The first ``count`` items as a split of their own."""
         condition = None if self.condition is None else self.condition[:count]
-        attributes = {key: values[:count] for key, values in self.attributes.items()}
-        return replace(self, x=self.x[:count], condition=condition, attributes=attributes)
+        return TensorSplit(
+            self.x[:count], condition, self.transform, {k: v[:count] for k, v in self.attributes.items()}
+        )
 
     @cached_property
     def _drawn_once(self) -> Tensor:
@@ -114,6 +113,8 @@ class Source:
     """An opened data source.
 
     name: what stands in a table; it tells apart everything that changes the data.
+    condition: what each datum comes with, or None. paired: whether a datum is the true answer to its condition;
+    of two sets that merely lie side by side (horses, zebras) it is not, and nobody measures a distance to it.
     attributes: name -> names of its integer values (empty for measured ones); the values
     are in each split's ``attributes``.
     skipped: what was left out because it could not be read: a sentence with the count, then
@@ -126,18 +127,13 @@ class Source:
     validation: TensorSplit
     test: TensorSplit
     condition: Domain | None = None
+    paired: bool = True
     licence: str = "not stated"
     citation: str = ""
     homepage: str = ""
     notes: str = ""
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("validation", "test"):
-            split = getattr(self, name)
-            if not split.held_out:
-                object.__setattr__(self, name, replace(split, held_out=True))
 
     @property
     def splits(self) -> dict[str, TensorSplit]:
@@ -156,13 +152,18 @@ class Source:
         return digest.hexdigest()
 
     def with_splits(
-        self, change: Callable[[TensorSplit], TensorSplit], note: str = "", domain: Domain | None = None
+        self,
+        change: Callable[[TensorSplit], TensorSplit],
+        note: str = "",
+        domain: Domain | None = None,
+        condition: Domain | None = None,
     ) -> "Source":
-        """This source with every split changed, and a name that says so."""
+        """This source with every split changed, perhaps another domain and condition, and a name that says so."""
         return replace(
             self,
             name=annotate(self.name, note) if note else self.name,
             domain=domain or self.domain,
+            condition=condition or self.condition,
             train=change(self.train),
             validation=change(self.validation),
             test=change(self.test),
@@ -200,77 +201,3 @@ def refuse_unused(source: Source, options: DataOptions, taken: frozenset[str]) -
                 f"{source.name}: the option {name!r} does not fit {source.domain}; "
                 f"options that do: {', '.join(sorted(fitting - {'download'}))}."
             )
-
-
-def as_asked(source: Source, options: DataOptions) -> Source:
-    """The picture options and the limit, applied to any source; each leaves its mark in the name."""
-    if options.limit is not None:
-        name, limit = limited(source.name, map(len, source.splits.values()), options.limit), options.limit
-        source = replace(source.with_splits(lambda split: split.first(limit)), name=name)
-    if not isinstance(source.domain, Grid):
-        return source
-    grid = source.domain
-    channels = {"grey": 1, "rgb": 3, None: grid.channels}[options.colour]
-    if channels != grid.channels:
-        grid = replace(grid, channels=channels)
-        note = "in grey" if channels == 1 else f"{channels} channels"
-        source = source.with_splits(lambda split: replace(split, x=with_channels(split.x, channels)), note, grid)
-    if options.size is not None and any(side != options.size for side in grid.size[-2:]):  # clips have frames first
-        if len(grid.size) != 2:
-            raise SettingsError(f"{source.name}: the option 'size' fits pictures; got {grid}.")
-        grid = replace(grid, size=(options.size, options.size))
-        source = source.with_splits(
-            lambda split: replace(split, x=resize(split.x, grid.size[0])), f"{options.size}x{options.size}", grid
-        )
-    if options.binarize is not None:
-        if grid.levels == 2:
-            raise SettingsError(f"{source.name} is binary already; leave out the option 'binarize'.")
-        levels, grid = grid.levels, replace(grid, levels=2)
-        if options.binarize == "dynamic":
-            source = source.with_splits(
-                lambda split: replace(split, transform=dynamic_binarization(levels)), "binarized dynamically", grid
-            )
-        else:
-            source = source.with_splits(
-                lambda split: replace(split, x=(split.x >= levels / 2).to(torch.uint8)), "thresholded", grid
-            )
-    return source
-
-
-def dynamic_binarization(levels: int) -> Transform:
-    """Each pixel is 1 with probability ``grey value / (levels - 1)``
-    (Salakhutdinov & Murray 2008. On the quantitative analysis of deep belief networks)."""
-
-    def binarize(x: Tensor, generator: Generator | None) -> Tensor:
-        return noise.bernoulli(x.float() / (levels - 1), generator).to(torch.uint8)
-
-    return binarize
-
-
-def with_channels(x: Tensor, channels: int) -> Tensor:
-    """Pictures ``(N, C, H, W)`` in grey (luma of ITU-R BT.601) or with the grey channel repeated."""
-    if channels == x.shape[1]:
-        return x
-    if x.shape[1] == 1:
-        return x.expand(-1, channels, *x.shape[2:]).contiguous()
-    if channels != 1 or x.shape[1] != 3:
-        raise SettingsError(f"pictures of {x.shape[1]} channels cannot be turned into {channels}.")
-    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, *(1,) * (x.ndim - 2))
-    return torch.cat([(block.float() * luma).sum(1, keepdim=True).round().to(x.dtype) for block in x.split(4096)])
-
-
-def resize(x: Tensor, size: int) -> Tensor:
-    """Pictures ``(N, C, H, W)`` cut to the central square, resized with antialiasing to ``size x size``."""
-    if not len(x):
-        return x.new_empty((0, x.shape[1], size, size))
-    height, width = x.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    x = x[..., top : top + side, left : left + side]
-    blocks = [
-        torch.nn.functional.interpolate(block.float(), (size, size), mode="bilinear", antialias=True)
-        .round()
-        .to(x.dtype)
-        for block in x.split(4096)
-    ]
-    return torch.cat(blocks)

@@ -9,7 +9,8 @@ from PIL import Image
 
 from genus.data.files import data_home
 from genus.data.packed import members
-from genus.data.source import DataOptions, Source, TensorSplit, annotate, resize
+from genus.data.source import DataOptions, Source, TensorSplit, annotate
+from genus.data.transforms import resize
 from genus.errors import DataFormatError
 from genus.kinds import Grid, Label
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genus.data.source import with_channels
+from genus.data.transforms import with_channels
 from genus.errors import DataFormatError, SettingsError
 from genus.evaluate._onnx import OnnxNetwork
 from genus.evaluate.dinov2 import DinoV2

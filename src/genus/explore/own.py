@@ -7,7 +7,7 @@ from torch import Tensor
 
 from genus.data.guard import Faults
 from genus.data.pictures import read_pictures
-from genus.data.source import with_channels
+from genus.data.transforms import with_channels
 from genus.errors import DataFormatError
 from genus.kinds import Domain, Grid, picture_of
 
