@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.kinds import Domain, Grid, Label, Points, Tokens, Vectors, Waveform, classes_of
+from genus.nn.standardise import Standardise
 
 CONDITIONS: tuple[type[Domain], ...] = (Label, Vectors, Tokens, Waveform, Grid, Points)
 """The kinds of condition that `ConditionEncoder` reads; and `Parts` of them."""
@@ -217,24 +218,18 @@ class OneHot(nn.Module):
 class Numbers(nn.Module):
     """Rows ``(B, n)`` of any scale -> ``(B, features)``, by two layers."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, numbers: int, features: int):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(numbers))
-        self.register_buffer("std", torch.ones(numbers))
+        self.units = Standardise((numbers,))
         self.layers = nn.Sequential(nn.Linear(numbers, features), nn.SiLU(), nn.Linear(features, features))
 
     def fit(self, x: Tensor) -> None:
-        """Mean and standard deviation of each column; a constant one keeps its unit."""
-        std, mean = torch.std_mean(x.double(), 0, correction=0)
-        self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0))
+        """Mean and standard deviation of each column."""
+        self.units.fit(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, n)`` -> ``(B, features)``."""
-        return self.layers((x.to(self.mean) - self.mean) / self.std)
+        return self.layers(self.units(x.to(self.units.mean))[0])
 
 
 class Words(nn.Module):

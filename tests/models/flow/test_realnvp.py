@@ -9,9 +9,10 @@ from torch import Tensor
 
 from genus.contract import Batch, Likelihood
 from genus.kinds import Domain, Grid, Label, Points, Pyramid, Vectors
-from genus.models.flow._coupling import Standardise, squeeze, unsqueeze
+from genus.models.flow._coupling import squeeze, unsqueeze
 from genus.models.flow._dequantization import UniformDequantization
 from genus.models.flow.realnvp import RealNVP
+from genus.nn.standardise import Standardise
 from genus.prob import noise
 
 DIGIT = Label(tuple("0123456789"))

@@ -21,9 +21,9 @@ from genus.contract import (
 )
 from genus.kinds import Domain, Grid
 from genus.models.flow import _symptoms
-from genus.models.flow._coupling import Standardise
 from genus.models.flow._dequantization import UniformDequantization
 from genus.nn.condition import CONDITIONS, Conditioned, Encoded
+from genus.nn.standardise import Standardise
 from genus.prob import gaussian, noise
 from genus.prob.reduce import logmeanexp
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from genus.contract import Likelihood, name_of
 from genus.kinds import Domain, Vectors
-from genus.models.flow._coupling import Standardise
 from genus.models.flow._flow import Flow
 from genus.nn.condition import NOTHING, ConditionBias, Context, Encoded
 from genus.nn.residual import zero
+from genus.nn.standardise import Standardise
 from genus.prob import noise
 
 

@@ -32,12 +32,12 @@ from torch import Tensor, nn
 
 from genus.contract import Likelihood, Split
 from genus.kinds import Domain, Grid
-from genus.models.flow._coupling import Standardise
 from genus.models.flow._dequantization import Kind, make_dequantization
 from genus.models.flow._flow import Flow
 from genus.models.flow._pictures import SplitPrior, Step, fold, network, starting, unfold
 from genus.nn.condition import NOTHING, Context, Encoded
 from genus.nn.residual import zero
+from genus.nn.standardise import Standardise
 from genus.recipe import Recipe
 
 START_ON = 256  # training data on which the actnorms start

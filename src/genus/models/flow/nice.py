@@ -29,11 +29,12 @@ from torch.nn import functional as F
 
 from genus.contract import Likelihood
 from genus.kinds import Domain, Grid, Vectors
-from genus.models.flow._coupling import AdditiveCoupling, Couplings, Standardise
+from genus.models.flow._coupling import AdditiveCoupling, Couplings
 from genus.models.flow._dequantization import UniformDequantization
 from genus.models.flow._flow import Flow
 from genus.nn.condition import Context, Encoded
 from genus.nn.residual import ResidualMLP
+from genus.nn.standardise import Standardise
 from genus.prob import gaussian
 from genus.recipe import Recipe
 

@@ -32,12 +32,13 @@ from torch import Tensor, nn
 
 from genus.contract import Likelihood
 from genus.kinds import Domain, Grid, Vectors
-from genus.models.flow._coupling import Couplings, Standardise, checkerboard, squeeze, unsqueeze
+from genus.models.flow._coupling import Couplings, checkerboard, squeeze, unsqueeze
 from genus.models.flow._dequantization import Kind, make_dequantization
 from genus.models.flow._flow import Flow
 from genus.models.flow._tabular import Affine, FlowSteps, HalfCoupling
 from genus.nn.condition import Context, Encoded
 from genus.nn.residual import ResidualConvNet
+from genus.nn.standardise import Standardise
 from genus.recipe import Recipe
 
 

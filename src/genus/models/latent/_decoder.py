@@ -241,36 +241,44 @@ class DiscretizedLogistic(Scaled):
         return discretized_logistic.to_level(parameters[:, 0], self.levels).to(self.domain.dtype)
 
 
-class Gaussian(Scaled):
-    """Real numbers: a normal density in standardised units.
+class Standardised(Distribution):
+    """Numbers in units of their spread: of each entry, or ``one_unit`` for all, their root mean square deviation."""
 
-    A shared scale is one number in the table's own units, so all columns are divided by one: their
-    root mean square deviation. With a linear decoder that is probabilistic PCA.
-    """
-
+    one_unit: bool
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, domain: Domain, scale: Scale = "entry"):
-        super().__init__(domain, scale)
+    def __init__(self, domain: Domain, *scale: Scale):
+        super().__init__(domain, *scale)
         self.register_buffer("shift", torch.zeros(domain.shape))
         self.register_buffer("scale", torch.ones(domain.shape))
 
     def initialise(self, mean: Tensor, std: Tensor) -> None:
-        if self.shared:
-            std = std.square().mean().sqrt().expand_as(std)
+        std = std.square().mean().sqrt().expand_as(std) if self.one_unit else std
         self.shift.copy_(mean)
-        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))  # a constant column keeps its unit
+        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))  # a constant entry keeps its unit
 
     def normalise(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return (x.to(dtype) - self.shift) / self.scale
 
+    def start(self, mean: Tensor, std: Tensor) -> Tensor:
+        return torch.zeros(self.outputs, *self.domain.shape)
+
+
+class Gaussian(Standardised, Scaled):
+    """Real numbers: a normal density in standardised units.
+
+    A shared scale is one number in the table's own units, so all columns are divided by one.
+    With a linear decoder that is probabilistic PCA.
+    """
+
+    def __init__(self, domain: Domain, scale: Scale = "entry"):
+        super().__init__(domain, scale)
+        self.one_unit = self.shared
+
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         mean, log_scale = self.split(parameters)
         return gaussian.log_prob(self.normalise(x, mean.dtype), mean, log_scale) - self.scale.log()
-
-    def start(self, mean: Tensor, std: Tensor) -> Tensor:
-        return torch.zeros(self.outputs, *self.domain.shape)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mean, log_scale = self.split(parameters)
@@ -281,32 +289,21 @@ class Gaussian(Scaled):
         return (parameters[:, 0] * self.scale + self.shift).to(self.domain.dtype)
 
 
-class Squared(Distribution):
-    """Half the squared distance, in units of the data's spread: the loss of classical autoencoders, no distribution."""
+class Squared(Standardised):
+    """Half the squared distance, in units of the data's spread: the loss of classical autoencoders, no distribution.
+
+    Pixels share a unit.
+    """
 
     outputs = 1
     likelihood = Likelihood.NONE
-    shift: Tensor
-    scale: Tensor
 
     def __init__(self, domain: Domain):
         super().__init__(domain)
-        self.register_buffer("shift", torch.zeros(domain.shape))
-        self.register_buffer("scale", torch.ones(domain.shape))
-
-    def initialise(self, mean: Tensor, std: Tensor) -> None:
-        std = std.square().mean().sqrt().expand_as(std) if self.domain.discrete else std  # pixels share a unit
-        self.shift.copy_(mean)
-        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))
-
-    def normalise(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        return (x.to(dtype) - self.shift) / self.scale
+        self.one_unit = domain.discrete
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         return -0.5 * (self.normalise(x, parameters.dtype) - parameters.squeeze(1)).square()
-
-    def start(self, mean: Tensor, std: Tensor) -> Tensor:
-        return torch.zeros(1, *self.domain.shape)
 
     def draw(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.mode(parameters)  # without a distribution there is nothing to draw from
