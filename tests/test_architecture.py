@@ -8,6 +8,7 @@ import pytest
 
 import genus
 from genus import registry
+from genus.kinds import table
 
 SOURCE = Path(genus.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -219,3 +220,42 @@ def test_every_model_file_is_in_the_registry() -> None:
     files = {p.stem for p in (SOURCE / "models").glob("*/*.py") if not p.stem.startswith("_")}
     assert files == set(registry.names())
     assert {p.name for p in (SOURCE / "models").iterdir() if p.is_dir() and p.name[0] != "_"} == set(registry.FAMILIES)
+
+
+# Where the class of a domain is asked for outside kinds/ and models/, and why. Ask the domain for a feature instead.
+CLASSES_ASKED_FOR = {
+    "data/source.py": 1,  # size, colour and binarize change grids, and make other grids of them
+    "evaluate/recognition.py": 1,  # the judge needs the names of a label
+    "report/write.py": 1,  # --label names a class
+}
+DOMAINS = {cls.__name__ for cls in table().values()} | {"Discrete"}
+
+
+def classes_asked_for(tree: ast.AST) -> int:
+    """How often code asks whether something is of one of the kinds: ``isinstance`` or ``case``."""
+    asked: list[ast.AST] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            asked += [node.args[1]]
+        elif isinstance(node, ast.MatchClass):
+            asked += [node.cls]
+    return sum(bool(DOMAINS & {n.id for n in ast.walk(part) if isinstance(n, ast.Name)}) for part in asked)
+
+
+def test_the_house_asks_for_features_not_for_classes() -> None:
+    found = {
+        place(path): count
+        for path in FILES
+        if part(path) != "kinds" and not part(path).startswith("models")
+        if (count := classes_asked_for(ast.parse(path.read_text())))
+    }
+    unexplained = {file: count for file, count in found.items() if count > CLASSES_ASKED_FOR.get(file, 0)}
+    assert not unexplained, f"ask the domain for a feature, or give a reason in CLASSES_ASKED_FOR: {unexplained}"
+    assert sum(found.values()) <= 15
+
+
+def test_the_count_sees_classes() -> None:
+    code = (
+        "isinstance(d, Grid | Tokens)\nmatch d:\n    case Points(dim=3): pass\n    case _ if isinstance(d, int): pass"
+    )
+    assert classes_asked_for(ast.parse(code)) == 2

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from genus.data import DataOptions, describe, open_source, preview
+from genus.errors import SettingsError
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,17 @@ def test_a_description_counts(tmp_path):
     mean = open_source("moons").train.x[:10_000].mean(0)
     assert f"y {mean[1]:.4g} ±" in rows["mean ± deviation"]
     assert torch.isfinite(mean).all()
+
+
+def test_an_array_of_clips_says_so(tmp_path):
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).integers(0, 2, (10, 6, 7, 8), dtype=np.uint8))
+    voxels, clips = (open_source(str(tmp_path / "v.npy"), DataOptions(axes=axes)) for axes in (None, "tyx"))
+    assert clips.domain.is_clip and not voxels.domain.is_clip and torch.equal(clips.train.x, voxels.train.x)
+    assert preview(clips).size != preview(voxels).size
+    with pytest.raises(SettingsError, match=r"v\.npy: axes: .*got 'yx' for \(6, 7, 8\)"):
+        open_source(str(tmp_path / "v.npy"), DataOptions(axes="yx"))
+    np.save(tmp_path / "f.npy", np.zeros((10, 3)))
+    with pytest.raises(SettingsError, match="only grids have them; got vectors of 3 features"):
+        open_source(str(tmp_path / "f.npy"), DataOptions(axes="x"))
+    with pytest.raises(SettingsError, match="the option 'axes' does not fit"):
+        open_source("digits", DataOptions(axes="yx"))

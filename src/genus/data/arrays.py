@@ -5,6 +5,8 @@
     float           (N, F)                                  vectors
                     (N, P, 2) or (N, P, 3)                  point clouds
 
+Axes other than these are named: ``tyx`` makes clips of what would be voxels.
+
 An NPZ holds ``x`` and perhaps labels ``y``; or ``train``, ``val`` and ``test`` and perhaps
 ``train_y``, ``val_y`` and ``test_y``. A uint8 array of nothing but 0 and 1 has two levels.
 """
@@ -13,6 +15,7 @@ import io
 import math
 import stat
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +29,7 @@ from genus.data.guard import LARGEST, read_up_to, refuse_bomb, refuse_stray
 from genus.data.idx import read_idx
 from genus.data.source import Source, TensorSplit
 from genus.data.splitting import ALIASES, PARTS, by_number, labels_of
-from genus.errors import DataFormatError
+from genus.errors import DataFormatError, SettingsError
 from genus.kinds import Domain, Grid, Points, Vectors
 
 LARGEST_DIRECTORY = 1 << 20  # bytes of the table of contents of an NPZ file, some 15,000 arrays
@@ -34,8 +37,21 @@ LARGEST_DIRECTORY = 1 << 20  # bytes of the table of contents of an NPZ file, so
 Array = NDArray[Any]
 
 
-def open_arrays(path: Path) -> Source:
-    """An array file as a source."""
+def open_arrays(path: Path, axes: str | None = None) -> Source:
+    """An array file as a source. axes: letters for those of its grids, such as ``tyx``; a `SettingsError` where they
+    do not fit."""
+    source = _open(path)
+    if axes is None:
+        return source
+    try:
+        if not source.domain.on_grid:
+            raise ValueError(f"only grids have them; got {source.domain}.")
+        return replace(source, domain=replace(source.domain, axes=axes))  # type: ignore[call-arg]
+    except ValueError as error:
+        raise SettingsError(f"{path}: axes: {error}") from None
+
+
+def _open(path: Path) -> Source:
     if path.suffix == ".npz":
         return _open_npz(path)
     if path.suffix == ".npy":
@@ -93,6 +109,11 @@ def _channels_first(array: Array, where: str) -> Array:
 
 def _from_whole(array: Array, labels: Array | None, path: Path) -> Source:
     x, domain = as_domain(array, str(path))
+    return whole(x, domain, path, labels)
+
+
+def whole(x: Tensor, domain: Domain, path: Path, labels: Array | None = None) -> Source:
+    """The data of a file as a source, split 80 / 10 / 10 by lot; labels: ``(N,)``."""
     y, label = (None, None) if labels is None else labels_of(labels, f"{path}: the labels")
     if y is not None and len(y) != len(x):
         raise DataFormatError(f"{path}: expected one label for each of {len(x)} items; got {len(y)}.")

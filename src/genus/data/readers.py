@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genus.data import pictures, sequences, shapes, sound, tables
-from genus.data.guard import Faults, regular_files, told
+from genus.data import arrays, pictures, sequences, shapes, sound, tables
+from genus.data.guard import LARGEST, Faults, regular_files, told
 from genus.data.source import DataOptions, Source, TensorSplit, annotate
 from genus.data.splitting import ALIASES, PARTS, by_name, labels_of, without
 from genus.errors import DataFormatError
-from genus.kinds import Domain, Grid, Label, Points, Waveform
+from genus.kinds import Domain, Grid, Label, Points, table
 
 EXPECTED = (
     f"a folder of pictures ({', '.join(pictures.ENDINGS)}), of meshes or point clouds ({', '.join(shapes.ENDINGS)}), "
@@ -24,8 +24,7 @@ def open_path(path: Path, options: DataOptions) -> tuple[Source, frozenset[str]]
     """Open a file or a folder; also the options that its reader takes beyond those of the domain."""
     path = path.resolve()
     if path.is_dir():
-        source = open_folder(path, options)
-        return source, frozenset({"skip_bad", "whole"} if isinstance(source.domain, Waveform) else {"skip_bad"})
+        return open_folder(path, options)
     if not path.is_file():
         raise DataFormatError(f"{path}: neither a file nor a folder.")
     name = path.name.lower()
@@ -34,14 +33,27 @@ def open_path(path: Path, options: DataOptions) -> tuple[Source, frozenset[str]]
     if name.endswith(".txt"):
         return sequences.open_text(path, options.length), frozenset({"length"})
     if name.endswith((".npy", ".npz", "ubyte", "ubyte.gz", ".idx", ".idx.gz")) or "idx" in name:
-        from genus.data.arrays import open_arrays
-
-        return open_arrays(path), frozenset()
+        return arrays.open_arrays(path, options.axes), frozenset({"axes"})
+    for kind in table().values():
+        if name.endswith(kind.endings):
+            return _open_own(path, kind), frozenset()
     raise DataFormatError(f"{path}: cannot tell what it holds; expected {EXPECTED}.")
 
 
-def open_folder(folder: Path, options: DataOptions) -> Source:
-    """A folder of pictures, meshes or clouds, or recordings.
+def _open_own(path: Path, kind: type[Domain]) -> Source:
+    """A file that one kind alone reads."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"larger than {LARGEST >> 20} MiB")
+        x, domain = kind.read(path)
+        domain.check(x)
+    except (OSError, ValueError) as error:
+        raise DataFormatError(f"{path}: {str(error).rstrip('.')[:200]}.") from None
+    return arrays.whole(x, domain, path)
+
+
+def open_folder(folder: Path, options: DataOptions) -> tuple[Source, frozenset[str]]:
+    """A folder of pictures, meshes or clouds, or recordings; also the options that its reader takes.
 
     Subfolders are classes if every file lies in one. If there are folders ``train``,
     ``val`` (or ``validation``) and ``test``, they are obeyed; else the files are split
@@ -82,7 +94,9 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
         domain = Grid(x.shape[1], tuple(x.shape[2:]))
         note = f"{options.size}x{options.size}" if options.size else ""
     elif files[0].suffix.lower() in sound.ENDINGS:
-        return _open_recordings(files, folder, options, faults, splits, notes, None if y is None else (y, label))  # type: ignore[arg-type]
+        labelled = None if y is None or label is None else (y, label)
+        source = _open_recordings(files, folder, options, faults, splits, notes, labelled)
+        return source, frozenset({"skip_bad", "whole"})
     else:
         kept, x, attributes = shapes.read_shapes(files, folder, options.points, faults)
         _refuse_nothing(kept, folder, faults)
@@ -96,7 +110,7 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
     )
     skipped = faults.report(len(files), "files")
     note = ", ".join(filter(None, (note, faults.summary(len(files), "files"))))
-    return Source(
+    source = Source(
         annotate(folder.name, note) if note else folder.name,
         domain,
         train,
@@ -107,6 +121,7 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
         attributes=dict.fromkeys(attributes, ()),
         skipped=skipped,
     )
+    return source, frozenset({"skip_bad"})
 
 
 def _open_recordings(

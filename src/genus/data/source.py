@@ -28,6 +28,8 @@ class DataOptions(BaseModel):
     """grey turns colour pictures grey; rgb draws glyphs in colour and repeats the channel of grey pictures."""
     binarize: Literal["dynamic", "threshold"] | None = None
     """Two-level pictures: dynamic draws each pixel anew with its grey value as probability, threshold cuts at half."""
+    axes: str | None = Field(default=None, pattern="^[a-z]{1,8}$")
+    """Letters of the axes of an array of grids: tyx for clips, which are otherwise taken for volumes (zyx)."""
     points: int | None = Field(default=None, ge=1)
     """Points of each cloud."""
     length: int | None = Field(default=None, ge=1, le=1 << 20)
@@ -185,11 +187,7 @@ def refuse_unused(source: Source, options: DataOptions, taken: frozenset[str]) -
 
     taken: options beyond those of the domain that the reader itself has used.
     """
-    of_kind = {
-        "grid": {"size", "colour", "binarize"}, "points": {"points"}, "tokens": {"length"}, "waveform": {"length"},
-    }  # fmt: skip
-    fitting = of_kind.get(source.domain.kind, set()) | taken
-    fitting |= {"limit", "download"}
+    fitting = source.domain.options | taken | {"limit", "download"}
     for name, value in options:
         if name == "skip_bad" and value and name not in fitting:
             raise SettingsError(

@@ -61,9 +61,7 @@ def _component_features(source: DataSource, seed: int) -> Features:
     standardised one by one; those that share a unit, such as the entries of a grid, by one scale."""
     domain = source.domain
     x = domain.describe(gather(source.train, choose(len(source.train), 4000, seed), seed).x)
-    mean = x.mean(0)
-    scale = (x - mean).pow(2).mean().sqrt().expand_as(mean) if domain.one_unit else x.std(0, correction=0)
-    scale = torch.where(scale > 1e-12 * mean.abs(), scale, 1.0)  # what does not vary but for rounding keeps its unit
+    mean, scale = domain.scale(x)
     axes = _principal_axes((x - mean) / scale, COMPONENTS)
     size = axes.shape[1]
     sha = digest({"mean": mean, "scale": scale, "axes": axes})

@@ -85,6 +85,8 @@ class Domain(ABC):
     plural: ClassVar[str]  # what many are called in a sentence
     dtype: ClassVar[torch.dtype]
     read_as: ClassVar[Reading] = "numbers"  # how a network reads it as a condition (`genus.nn.condition`)
+    endings: ClassVar[tuple[str, ...]] = ()  # of the files that `read` reads
+    options: ClassVar[frozenset[str]] = frozenset()  # of `genus.data.DataOptions` that fit the kind
     floors: ClassVar[tuple[str, ...]] = ("Gaussian",)  # models that stand beside every score, the weakest first
     compared: ClassVar[int] = 1000  # samples and real items that scores take, unless told otherwise
     compared_by: ClassVar[Literal["features", "classifier", "distances"]] = "features"
@@ -159,6 +161,12 @@ class Domain(ABC):
         return self
 
     @classmethod
+    def read(cls, path: Path) -> tuple[Tensor, Self]:
+        """The data of a file with one of the `endings`, ``(N, *shape)``, and their domain. Raises a ValueError that
+        says what is wrong with the file. Files that several kinds share have their readers in `genus.data`."""
+        raise ValueError(f"{cls.plural} have no files of their own")
+
+    @classmethod
     def tiny(cls) -> tuple[Self, ...]:
         """Small examples, on which models are checked: among them, of integers, some of at most 100 `states`."""
         return ()
@@ -201,11 +209,17 @@ class Domain(ABC):
 
     def metric(self, some: Callable[[], Tensor], seed: int) -> Metric:
         """How near data are to each other. some: gives training data ``(N, *shape)``, for their scale."""
-        x = self.describe(some()).float()
-        mean, std = x.mean(0), x.std(0, correction=0)
-        std[std == 0] = 1
-        name = "root mean square difference of standardised features"
-        return Metric(name, lambda x: (self.describe(x).float() - mean) / std)
+        mean, scale = self.scale(self.describe(some()))
+        name = f"root mean square difference of {'' if self.one_unit else 'standardised '}features"
+        return Metric(name, lambda x: ((self.describe(x) - mean) / scale).float())
+
+    def scale(self, described: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and scale, ``(D,)``, of what `describe` says: of each number by itself, or one for all of `one_unit`.
+        What does not vary but for rounding keeps its unit."""
+        mean = described.mean(0)
+        each = described.std(0, correction=0)
+        scale = each.square().mean().sqrt().expand_as(mean) if self.one_unit else each
+        return mean, torch.where(scale > 1e-12 * mean.abs(), scale, 1.0)
 
     @property
     def planes(self) -> tuple[int, tuple[int, ...]] | None:
@@ -269,6 +283,8 @@ def root_mean_square(x: Tensor, again: Tensor, unit: str = "") -> str:
 class Discrete(Domain):
     """A domain of integers ``0 .. levels-1``, stored as uint8 where they fit and int64 otherwise."""
 
+    endings: ClassVar[tuple[str, ...]] = ()  # of the files that `read` reads
+    options: ClassVar[frozenset[str]] = frozenset()  # of `genus.data.DataOptions` that fit the kind
     floors: ClassVar[tuple[str, ...]] = ("uniform", "histogram", "markov")
     one_unit: ClassVar[bool] = True
 

@@ -40,6 +40,7 @@ class Grid(Discrete):
     plural: ClassVar[str] = "pictures and grids"
     read_as: ClassVar[Reading] = "planes"
     on_grid: ClassVar[bool] = True
+    options = frozenset({"size", "colour", "binarize"})
     compared_by = "classifier"
 
     channels: int

@@ -28,6 +28,7 @@ class Points(Domain):
     plural: ClassVar[str] = "point clouds"
     dtype: ClassVar[torch.dtype] = torch.float32
     read_as: ClassVar[Reading] = "points"
+    options = frozenset({"points"})
     floors = ()
     compared = 100
     compared_by = "distances"

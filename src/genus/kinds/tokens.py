@@ -34,6 +34,7 @@ class Tokens(Discrete):
 
     kind: ClassVar[str] = "tokens"
     plural: ClassVar[str] = "tokens"
+    options = frozenset({"length"})
     read_as: ClassVar[Reading] = "symbols"
 
     length: int

@@ -35,6 +35,7 @@ class Waveform(Discrete):
 
     kind: ClassVar[str] = "waveform"
     plural: ClassVar[str] = "sound"
+    options = frozenset({"length"})
     read_as: ClassVar[Reading] = "planes"
     features_name = "log-mel-"
     one_unit = False
