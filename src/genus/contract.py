@@ -161,6 +161,7 @@ class GenerativeModel(nn.Module, ABC, metaclass=ABCMeta):
     conditions: ClassVar[tuple[type[Domain], ...]] = (Label,)  # it takes these kinds; of `Parts`, each part's
     needs_condition: ClassVar[bool] = False  # whether it models nothing without one (a picture given a picture)
     needs_ordered_levels: ClassVar[bool] = False  # whether neighbouring levels must be alike, so that codes are refused
+    deterministic: ClassVar[bool] = False  # whether a condition decides the datum (a translation of a picture)
     reads_batch: ClassVar[bool] = False  # whether losses in training read the rest of the batch (batch norm), so that
     # parts of a batch, and several processes, do not compute what the whole would
 

@@ -5,7 +5,7 @@ sentence if a promise is broken. `checks_for` chooses the checks by the roles th
 signs, so a model is tested for what it claims, neither less nor more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from genus import registry
@@ -78,9 +78,10 @@ def verify(name: str) -> list[Result]:
     return check_model(registry.get(name))
 
 
-def check_model(model_class: type[GenerativeModel]) -> list[Result]:
-    """Every check of a model class on every tiny domain that it takes."""
-    return [run_check(check, subject) for subject in subjects(model_class) for check in checks_for(subject)]
+def check_model(model_class: type[GenerativeModel], on: Iterable[Subject] | None = None) -> list[Result]:
+    """Every check of a model class on every tiny domain and condition that it takes, or on subjects of your own."""
+    chosen = subjects(model_class) if on is None else on
+    return [run_check(check, subject) for subject in chosen for check in checks_for(subject)]
 
 
 def run_check(check: Check, subject: Subject) -> Result:

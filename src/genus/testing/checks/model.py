@@ -98,7 +98,8 @@ def check_samples(subject: Subject) -> None:
 
 
 def check_same_generator_same_samples(subject: Subject) -> None:
-    """Samples are a function of the generator: of all of it, and of nothing else."""
+    """Samples are a function of the generator: of all of it, and of nothing else. Of a model that says that it is
+    deterministic they are a function of its condition."""
 
     def draw(model: GenerativeModel, seed: int) -> Tensor:
         return model.sample(32, condition=subject.same_condition(32), generator=stream("draw", seed))
@@ -108,6 +109,11 @@ def check_same_generator_same_samples(subject: Subject) -> None:
     require(torch.equal(first, again), "the same generator state gave other samples.")
     require(torch.equal(state, torch.get_rng_state()), "sample drew from torch's global generator.")
     wild = [subject.make(shake=shake) for shake in SHAKES]
+    if model.deterministic:
+        require(model.needs_condition, "a deterministic model without a condition has one datum to give.")
+        same = all(torch.equal(draw(model, 0), draw(model, 1)) for model in wild)
+        require(same, "another generator gave other samples: the model is not deterministic.")
+        return
     varied = any(not torch.equal(draw(model, 0), draw(model, 1)) for model in wild)
     require(varied, "another generator gave the same samples: it is ignored.")
     require(

@@ -47,32 +47,46 @@ def check_parts(subject: Subject) -> None:
     (without dropout, which every process draws for itself), unless the model says that it `reads_batch`."""
     model, batch = subject.make(), subject.batch(8)
     in_parts(model, batch)
-    for module in model.train().modules():
+    for player in model.train().players():
+        player.losses(batch, stream("earlier"))  # what a model keeps of earlier steps (a pool of fakes) is there now
+    for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.eval()
     if not model.reads_batch:
         in_parts(model, batch)
         return
     try:
-        in_parts(model, batch)
+        in_parts(model, subject.batch(32))  # in a small batch it may not show
     except CheckError:
         return
     raise CheckError("reads_batch is declared, but two parts of a batch have the losses of the whole.")
 
 
 def in_parts(model: GenerativeModel, batch: Batch) -> None:
-    """Raise a `CheckError` unless the losses of both halves are those of the batch."""
+    """Raise a `CheckError` unless the losses of both halves are those of the batch: of halves one after the other
+    (accumulated), and of halves of a model each (processes). A pass in training mode may leave something behind."""
     for k in range(len(model.players())):
-        one, two = copy.deepcopy(model), copy.deepcopy(model)  # a pass in training mode may leave something behind
-        whole, parts = one.players()[k].losses(batch, stream("parts")), []
-        player = two.players()[k]
-        for number in range(2):
-            with noise.part_of(number, 2):
-                parts.append(player.losses(batch.part(number, 2), stream("parts")))
-        for name, term in whole.items():
-            joined = torch.cat([part[name] for part in parts])
-            where = f"player {player.name}, term {name!r}, in {'training' if model.training else 'evaluation'} mode"
-            close(term.detach(), joined.detach(), f"{where}: two parts of a batch differ from the whole")
+        whole = losses_of(copy.deepcopy(model), k, batch)
+        same = copy.deepcopy(model)
+        for how, (first, second) in {
+            "one after the other": (same, same),
+            "by two processes": (copy.deepcopy(model), copy.deepcopy(model)),
+        }.items():
+            with noise.part_of(0, 2):
+                one = losses_of(first, k, batch.part(0, 2))
+            with noise.part_of(1, 2):
+                two = losses_of(second, k, batch.part(1, 2))
+            for name, term in whole.items():
+                where = (
+                    f"player {model.players()[k].name}, term {name!r}, {'training' if model.training else 'evaluation'}"
+                )
+                close(term, torch.cat([one[name], two[name]]), f"{where} mode: two parts {how} differ from the whole")
+
+
+def losses_of(model: GenerativeModel, player: int, batch: Batch) -> Losses:
+    """The terms of a player's loss, without their graph."""
+    terms = model.players()[player].losses(batch, stream("parts"))
+    return {name: term.detach() for name, term in terms.items()}
 
 
 def check_criterion(subject: Subject) -> None:

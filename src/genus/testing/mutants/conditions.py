@@ -48,10 +48,17 @@ class MakesDoWithout(Guided):
         super().__init__(domain, condition or LABELS)
 
 
+class ClaimsToBeCertain(Guided):
+    """Says that its condition decides the datum, and draws."""
+
+    deterministic = True
+
+
 PARTS = Parts((("style", Vectors(2)), ("label", LABELS)))
 
 MUTANTS = (
     mutant(ReadsOnePart, Guided, checks.check_every_part_of_a_condition_is_read, condition=PARTS),
+    mutant(ClaimsToBeCertain, Guided, checks.check_same_generator_same_samples, condition=LABELS),
     mutant(MakesDoWithout, Guided, checks.check_condition_is_asked_for, condition=LABELS),
     mutant(IgnoresCondition, Chain, checks.check_condition_changes_the_distribution, condition=LABELS),
     mutant(NeverAsks, Chain, checks.check_condition_is_asked_for, condition=LABELS),
