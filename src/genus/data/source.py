@@ -70,12 +70,14 @@ class TensorSplit:
     whenever a batch is taken, with the batch's generator; without a generator the whole
     split is transformed once with a fixed stream, so evaluation sees the same data whatever the batch size.
     attributes: what else is known of each item, name -> ``(N, ...)``.
+    held_out: whether these are no training items; then batches carry no item numbers (`genus.contract.Batch`).
     """
 
     x: Tensor
     condition: Tensor | None = None
     transform: Transform | None = None
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", self.x.contiguous())
@@ -87,20 +89,19 @@ class TensorSplit:
         return len(self.x)
 
     def batch(self, index: Tensor, generator: Generator | None = None) -> Batch:
-        """The items ``index`` (``(B,)`` int64, on the CPU), their conditions and ``index`` itself."""
+        """The items ``index`` (``(B,)`` int64, on the CPU) and their conditions; of training items, their numbers."""
         condition = None if self.condition is None else self.condition.index_select(0, index)
         if self.transform is not None and generator is not None:
             x = self.transform(self.x.index_select(0, index), generator)
         else:
             x = self._drawn_once.index_select(0, index)
-        return Batch(x, condition, index)
+        return Batch(x, condition, None if self.held_out else index)
 
     def first(self, count: int) -> "TensorSplit":
         """The first ``count`` items as a split of their own."""
         condition = None if self.condition is None else self.condition[:count]
-        return TensorSplit(
-            self.x[:count], condition, self.transform, {k: v[:count] for k, v in self.attributes.items()}
-        )
+        attributes = {key: values[:count] for key, values in self.attributes.items()}
+        return replace(self, x=self.x[:count], condition=condition, attributes=attributes)
 
     @cached_property
     def _drawn_once(self) -> Tensor:
@@ -136,6 +137,12 @@ class Source:
     notes: str = ""
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("validation", "test"):
+            split = getattr(self, name)
+            if not split.held_out:
+                object.__setattr__(self, name, replace(split, held_out=True))
 
     @property
     def splits(self) -> dict[str, TensorSplit]:
