@@ -37,7 +37,9 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_unknown_commands_and_models_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
-    assert "trian" in capsys.readouterr().err
+    assert "unknown command 'trian'" in (err := capsys.readouterr().err) and "Did you mean 'train'?" in err
+    assert main(["xyzzy"]) == 2
+    assert "Did you mean" not in capsys.readouterr().err
     assert main(["train", "vea", "--data", "digits"]) == 1
     assert "Did you mean 'vae'?" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """The table of commands. Nothing heavy is imported before a command is known."""
 
+import difflib
 import keyword
 import os
 import pkgutil
@@ -9,7 +10,7 @@ from genus import __version__
 from genus.errors import GenusError
 
 COMMANDS = {
-    "models": "what models there are and what each can do",
+    "models": "what models there are, and all about one of them",
     "data": "what genus sees in a data source, a file or a folder",
     "train": "train a model on data; the same command again resumes",
     "sample": "draw samples from a run",
@@ -31,6 +32,7 @@ COMMANDS = {
 }
 
 EXAMPLES = """examples:
+  genus models vae                                    what it is, its settings, examples
   genus data digits                                   look at the data first
   genus train vae --data digits --minutes 1           train; writes runs/vae-digits-...
   genus sample runs/vae-digits-... --count 64         a picture of samples
@@ -64,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"genus: unknown command {name!r}; expected one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"genus: unknown command {name!r}; expected one of {', '.join(COMMANDS)}.{hint}", file=sys.stderr)
         return 2
     try:
         module = f"genus.cli.{name}{'_' * keyword.iskeyword(name)}"

@@ -32,7 +32,7 @@ def optional(name: str, doc: str, fields: dict[str, FieldInfo], defaults: dict[s
     made: list[tuple[str, Any, Any]] = []
     for key, field in fields.items():
         default = defaults.get(key, field.get_default())
-        hint = "(optional)" if default is None else f"(default: {_shown(default)})"
+        hint = "(optional)" if default is None else f"(default: {shown(default)})"
         if field.annotation is bool and default is False:  # a plain switch; off, it is not given
             called = f"{prefix}{key}" if prefix else None
             switch: Any = Annotated[bool, tyro.conf.arg(name=called, help=field.description or "")]
@@ -42,7 +42,7 @@ def optional(name: str, doc: str, fields: dict[str, FieldInfo], defaults: dict[s
             name=f"{prefix}{key}" if prefix else None,
             help=field.description or "",
             help_behavior_hint=hint,
-            metavar=_metavar(field.annotation),
+            metavar=metavar(field.annotation),
         )
         made.append((key, Annotated[field.annotation | None, arg], dataclasses.field(default=None)))  # type: ignore[operator]
     cls = dataclasses.make_dataclass(name, made)
@@ -172,17 +172,18 @@ def _both(name: str) -> set[str]:
     return {name, f"{group}{dot}no-{last}"}
 
 
-def _metavar(annotation: Any) -> str:
+def metavar(annotation: Any) -> str:
     """INT, FLOAT, {a,b} ...: what a flag takes, without the None that stands for "not given"."""
     parts = typing.get_args(annotation)
     if typing.get_origin(annotation) is typing.Literal:
         return "{" + ",".join(map(str, parts)) + "}"
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return "|".join(_metavar(part) for part in parts if part is not type(None))
+        return "|".join(metavar(part) for part in parts if part is not type(None))
     if typing.get_origin(annotation) is tuple:
-        return f"[{_metavar(parts[0])} ...]" if parts[-1] is ... else " ".join(map(_metavar, parts))
+        return f"[{metavar(parts[0])} ...]" if parts[-1] is ... else " ".join(map(metavar, parts))
     return "{True,False}" if annotation is bool else getattr(annotation, "__name__", str(annotation)).upper()
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A default as it would be given."""
     return " ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
