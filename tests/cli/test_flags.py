@@ -15,8 +15,8 @@ from genus.contract import HasPosterior
 from genus.errors import SettingsError
 from genus.models.latent.vae import VAE
 from genus.recipe import Recipe
-from genus.report.capabilities import SPECIMENS
 from genus.runs.config import configure, homes_of
+from genus.testing.subjects import TINY_DOMAINS
 
 
 @dataclasses.dataclass
@@ -76,7 +76,7 @@ def test_every_command_builds_its_flags_for_every_model(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cls = registry.get(model)
-    domain = next(domain for domain in SPECIMENS if cls.refuses(domain) is None)
+    domain = next(domain for domain in TINY_DOMAINS if cls.refuses(domain) is None)
     config = configure(model, "digits", domain=domain).model_dump(mode="json")
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert "--learning-rate" in helps(capsys, "train", model)

@@ -15,7 +15,7 @@ DATA = {  # kind of data -> source (TEXT: a text; run: the codes of another run)
     "pyramid": ("run:FOLDER/grid-vqvae2+multiscale_pixelcnn", "label=9", "label=3"),
 }
 MLP = "--hidden 8 --latent-features 3"
-VQ = "--hidden 8 --residual 4 --codes 8 --code-features 4"
+VQ = "--hidden 8 --residual 4 --downsample 1 --codes 8 --code-features 4"
 UNET = "--timesteps 4 --flow-steps 2 --width 4 --multipliers 1 1 --blocks 1"
 RUNS = {  # kind of data, model -> settings
     "grid nade": "--hidden 4 --conditional",

@@ -31,6 +31,7 @@ from genus.models.two_stage import TwoStage
 from genus.nn.condition import CONDITIONS, ConditionEncoder
 from genus.prob import gaussian, noise
 from genus.prob.noise import stream
+from genus.testing.checks._common import AlienDomain
 from genus.testing.oracles import all_states
 from genus.testing.subjects import toy_data
 
@@ -42,7 +43,7 @@ GIVEN: list[Domain] = [
     Parts((("map", Grid(1, (4, 4), 4)), ("style", Vectors(2)), ("type", Label(("a", "b"))))),
 ]  # fmt: skip
 PICTURE, COLOUR, ROWS = Grid(1, (2, 2), 2), Grid(3, (5, 7), 4), Vectors(3)
-NOT_MEANT = Pyramid((2, 2), 2, 4)  # a kind of datum that is nobody's condition
+NOT_MEANT = AlienDomain()
 
 STATES: dict[str, Builder] = {  # of so few states that all can be asked for
     "gated_pixelcnn": lambda c: GatedPixelCNN.tiny(PICTURE, c),
@@ -293,7 +294,7 @@ def test_a_condition_is_read_once(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", registry.names())
 def test_other_kinds_are_refused(name: str) -> None:
-    """By what a class says of itself; a model of labels refuses rows, and every model a pyramid."""
+    """By what a class says of itself; a model of labels refuses rows, and every model an alien."""
     cls = registry.get(name)
     domain = next(
         d for d in (Grid(1, (8, 8), 2), Vectors(2), Points(16, 3), Tokens(4, 3), Pyramid((4, 4), 2, 4))

@@ -29,7 +29,7 @@ def tiny_conditions(domain: Domain) -> tuple[Domain, ...]:
         half = tuple(-(-side // 2) for side in domain.size)
         pictures = (
             Grid(2, domain.size, 3, axes=domain.axes),
-            Grid(domain.channels, half, domain.levels, axes=domain.axes),
+            Grid(domain.channels, half, max(domain.levels, 3), axes=domain.axes),
         )
     parts = (("style", Vectors(2)), ("label", LABELS))
     return (LABELS, Vectors(3), Tokens(2, 7), *pictures, Points(6, 2), Waveform(16, 8000), Parts(parts))

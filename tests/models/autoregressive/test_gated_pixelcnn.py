@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.kinds import Grid, Label, Pyramid
+from genus.kinds import Grid, Label
 from genus.models.autoregressive import _masked
 from genus.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from genus.prob import noise
+from genus.testing.checks._common import AlienDomain
 from genus.testing.oracles import check_causal
 from genus.testing.statistics import CheckError
 
@@ -239,6 +240,6 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"dropout: expected a rate"):
         GatedPixelCNN(RGB, dropout=-0.1)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        GatedPixelCNN(RGB, Pyramid((2, 2), 2, 4))
+        GatedPixelCNN(RGB, AlienDomain())
     with pytest.raises(ValueError, match=r"keep: expected booleans"):
         build(GREY).edit(data(GREY), data(GREY))

@@ -12,6 +12,7 @@ from genus.kinds import Label, Pyramid
 from genus.models.autoregressive import _masked, multiscale_pixelcnn
 from genus.models.autoregressive.multiscale_pixelcnn import MultiscalePixelCNN
 from genus.prob import chain, noise
+from genus.testing.checks._common import AlienDomain
 from genus.testing.oracles import all_states, check_causal
 from genus.testing.statistics import CheckError
 
@@ -287,6 +288,6 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"dropout: expected a rate"):
         MultiscalePixelCNN(SMALL, dropout=1.0)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        MultiscalePixelCNN(SMALL, Pyramid((2, 2), 2, 4))
+        MultiscalePixelCNN(SMALL, AlienDomain())
     with pytest.raises(ValueError, match=r"keep: expected booleans"):
         build(SMALL).edit(data(SMALL), data(SMALL))

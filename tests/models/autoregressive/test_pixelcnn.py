@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.kinds import Grid, Label, Pyramid
+from genus.kinds import Grid, Label
 from genus.models.autoregressive import _masked
 from genus.models.autoregressive.pixelcnn import PixelCNN
 from genus.prob import noise
+from genus.testing.checks._common import AlienDomain
 from genus.testing.oracles import check_causal
 from genus.testing.statistics import CheckError
 
@@ -138,4 +139,4 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"first: expected an odd size"):
         PixelCNN(RGB, first=4)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        PixelCNN(RGB, Pyramid((2, 2), 2, 4))
+        PixelCNN(RGB, AlienDomain())

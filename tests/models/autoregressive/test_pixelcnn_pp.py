@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genus.kinds import Grid, Label, Pyramid
+from genus.kinds import Grid, Label
 from genus.models.autoregressive import pixelcnn_pp
 from genus.models.autoregressive.pixelcnn_pp import PixelCNNPP
 from genus.prob import noise
 from genus.prob.logistic_mixture import LogisticMixture
+from genus.testing.checks._common import AlienDomain
 from genus.testing.oracles import check_causal
 from genus.testing.statistics import CheckError
 
@@ -207,4 +208,4 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"dropout: expected a rate"):
         PixelCNNPP(RGB, dropout=1.0)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        PixelCNNPP(RGB, Pyramid((2, 2), 2, 4))
+        PixelCNNPP(RGB, AlienDomain())

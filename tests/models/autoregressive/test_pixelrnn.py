@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.kinds import Grid, Label, Pyramid
+from genus.kinds import Grid, Label
 from genus.models.autoregressive import _masked, pixelrnn
 from genus.models.autoregressive.pixelrnn import Kind, PixelRNN
 from genus.prob import noise
+from genus.testing.checks._common import AlienDomain
 from genus.testing.oracles import check_causal
 from genus.testing.statistics import CheckError
 
@@ -233,4 +234,4 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"first: expected an odd size"):
         PixelRNN(RGB, first=4)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        PixelRNN(RGB, Pyramid((2, 2), 2, 4))
+        PixelRNN(RGB, AlienDomain())

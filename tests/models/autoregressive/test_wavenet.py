@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch
-from genus.kinds import Domain, Grid, Label, Pyramid, Tokens, Waveform
+from genus.kinds import Domain, Grid, Label, Tokens, Waveform
 from genus.models.autoregressive import _wavenet_numba as fast
 from genus.models.autoregressive.wavenet import Layer, Walker, WaveNet
 from genus.prob import noise
+from genus.testing.checks._common import AlienDomain
 from genus.testing.oracles import all_states, check_causal, state_index
 from genus.testing.statistics import CheckError
 
@@ -303,7 +304,7 @@ def test_refusals_teach() -> None:
     with pytest.raises(ValueError, match=r"skip: expected at least 1; got 0"):
         WaveNet(SOUND, skip=0)
     with pytest.raises(ValueError, match=r"is conditioned on labels"):
-        WaveNet(SOUND, Pyramid((2, 2), 2, 4))
+        WaveNet(SOUND, AlienDomain())
     with pytest.raises(ValueError, match=r"keep: expected booleans"):
         build(SOUND).edit(data(SOUND), data(SOUND))
     with pytest.raises(ValueError, match=r"give one"):

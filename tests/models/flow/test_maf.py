@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.kinds import Domain, Grid, Label, Pyramid, Vectors
+from genus.kinds import Domain, Grid, Label, Vectors
 from genus.models.flow._autoregressive import MaskedMLP
 from genus.models.flow._tabular import Affine, FlowSteps
 from genus.models.flow.maf import MAF
 from genus.nn.condition import NOTHING, ConditionEncoder, Encoded
 from genus.prob import noise
+from genus.testing.checks._common import AlienDomain
 
 LABELS = Label(("a", "b", "c"))
 CONTEXTS = (NOTHING, ConditionEncoder(LABELS).context)
@@ -218,7 +219,7 @@ def test_refuses_with_a_reason(domain: Domain, says: str) -> None:
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        MAF(Vectors(3), Pyramid((2, 2), 2, 4))
+        MAF(Vectors(3), AlienDomain())
     with pytest.raises(ValueError, match="layers, hidden and depth"):
         MAF(Vectors(3), depth=0)
     model = MAF.tiny(Vectors(3))

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from genus.contract import Batch, Likelihood
-from genus.kinds import Domain, Grid, Label, Points, Pyramid, Vectors
+from genus.kinds import Domain, Grid, Label, Points, Vectors
 from genus.models.flow._coupling import AdditiveCoupling
 from genus.models.flow.nice import NICE, LogisticToNormal
 from genus.nn.condition import Encoded
 from genus.prob import gaussian, noise
+from genus.testing.checks._common import AlienDomain
 
 DIGIT = Label(tuple("0123456789"))
 
@@ -173,4 +174,4 @@ def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match="hidden"):
         NICE(Vectors(3), hidden=0)
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        NICE(Vectors(3), Pyramid((2, 2), 2, 4))
+        NICE(Vectors(3), AlienDomain())

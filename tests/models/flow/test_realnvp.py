@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, Likelihood
-from genus.kinds import Domain, Grid, Label, Points, Pyramid, Vectors
+from genus.kinds import Domain, Grid, Label, Points, Vectors
 from genus.models.flow._coupling import squeeze, unsqueeze
 from genus.models.flow._dequantization import UniformDequantization
 from genus.models.flow.realnvp import RealNVP
 from genus.nn.standardise import Standardise
 from genus.prob import noise
+from genus.testing.checks._common import AlienDomain
 
 DIGIT = Label(tuple("0123456789"))
 PICTURES = [
@@ -274,7 +275,7 @@ def test_refuses_with_a_reason(domain: Domain, says: str) -> None:
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="is conditioned on labels"):
-        RealNVP(Vectors(3), Pyramid((2, 2), 2, 4))
+        RealNVP(Vectors(3), AlienDomain())
     with pytest.raises(ValueError, match="couplings"):
         RealNVP(Vectors(3), couplings=1)
     with pytest.raises(ValueError, match="alpha"):
