@@ -151,7 +151,7 @@ def examples(name: str) -> list[str]:
     """Commands that fit a model, from training it to what its roles allow."""
     from genus import registry
     from genus.contract import FitsInClosedForm, HasConditionals, HasLatents, HasPosterior, IsConditional, IsEditable
-    from genus.kinds import Grid, Points, Pyramid, Tokens, Vectors, Waveform
+    from genus.kinds import Grid, Points, Pyramid, Tokens, Vectors, Waveform, grid_of
 
     cls = registry.get(name)
     data = {
@@ -173,7 +173,7 @@ def examples(name: str) -> list[str]:
     if issubclass(cls, HasLatents):
         lines.append(f"genus reconstruct {run}")
     if issubclass(cls, IsEditable):
-        lines.append(f"genus edit {run} --keep {'top' if isinstance(domain, Grid) else 'first'}")
+        lines.append(f"genus edit {run} --keep {'top' if grid_of(domain) else 'first'}")
     if issubclass(cls, HasPosterior):
         lines.append(f"genus diagnose {run}")
     if issubclass(cls, HasConditionals):

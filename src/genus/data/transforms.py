@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from genus.data.source import DataOptions, Source, TensorSplit, Transform, limited
 from genus.errors import SettingsError
-from genus.kinds import Domain, Grid
+from genus.kinds import Domain, Grid, grid_of
 from genus.prob import noise
 
 
@@ -21,21 +21,21 @@ def as_asked(source: Source, options: DataOptions) -> Source:
     if options.limit is not None:
         name, limit = limited(source.name, map(len, source.splits.values()), options.limit), options.limit
         source = replace(source.with_splits(lambda split: split.first(limit)), name=name)
-    if isinstance(source.domain, Grid) and options.colour is not None:
-        source = _coloured(source, source.domain, {"grey": 1, "rgb": 3}[options.colour])
-    if isinstance(source.domain, Grid) and options.size is not None:
-        source = _resized(source, source.domain, options.size)
-    if isinstance(source.domain, Grid) and options.binarize is not None:
-        source = _binarized(source, source.domain, options.binarize == "dynamic")
+    if (grid := grid_of(source.domain)) and options.colour is not None:
+        source = _coloured(source, grid, {"grey": 1, "rgb": 3}[options.colour])
+    if (grid := grid_of(source.domain)) and options.size is not None:
+        source = _resized(source, grid, options.size)
+    if (grid := grid_of(source.domain)) and options.binarize is not None:
+        source = _binarized(source, grid, options.binarize == "dynamic")
     return source
 
 
 def _coloured(source: Source, grid: Grid, channels: int) -> Source:
     if channels == grid.channels:
         return source
-    given = source.condition
-    follows = isinstance(given, Grid) and given.is_picture and given.ordered
-    follows &= isinstance(given, Grid) and (given.channels, given.levels) == (grid.channels, grid.levels)
+    given, beside = source.condition, grid_of(source.condition)
+    follows = beside is not None and beside.is_picture and beside.ordered
+    follows = follows and (beside.channels, beside.levels) == (grid.channels, grid.levels)  # type: ignore[union-attr]
 
     def change(split: TensorSplit) -> TensorSplit:
         y = with_channels(split.condition, channels) if follows and split.condition is not None else split.condition
@@ -55,8 +55,8 @@ def _resized(source: Source, grid: Grid, size: int) -> Source:
 
     def change(split: TensorSplit) -> TensorSplit:
         y = split.condition
-        if given is not source.condition and isinstance(given, Grid) and y is not None:
-            y = resize(y, given.size[0], given.ordered)
+        if given is not source.condition and (beside := grid_of(given)) and y is not None:
+            y = resize(y, beside.size[0], beside.ordered)
         return replace(split, x=resize(split.x, size), condition=y)
 
     return source.with_splits(change, f"{size}x{size}", replace(grid, size=(size, size)), given)
@@ -64,9 +64,10 @@ def _resized(source: Source, grid: Grid, size: int) -> Source:
 
 def _beside(given: Domain | None, grid: Grid, size: int, name: str) -> Domain | None:
     """The condition of pictures of ``grid`` when these become ``size x size``."""
-    if not isinstance(given, Grid) or not given.is_picture:
+    beside = grid_of(given)
+    if beside is None or not beside.is_picture:
         return given
-    (height, width), (h, w) = grid.size, given.size
+    (height, width), (h, w) = grid.size, beside.size
     if height * w != width * h:  # of another shape: no copy of the datum
         return given
     side, rest = divmod(size * min(h, w), min(height, width))
@@ -75,7 +76,7 @@ def _beside(given: Domain | None, grid: Grid, size: int, name: str) -> Domain | 
             f"{name}: the condition has {h}x{w} pixels for {height}x{width} of the data, which {size}x{size} cannot "
             f"keep; give a size that is a multiple of {min(height, width) // min(h, w)}."
         )
-    return replace(given, size=(side, side))
+    return replace(beside, size=(side, side))
 
 
 def _binarized(source: Source, grid: Grid, dynamic: bool) -> Source:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from genus.data import Source, TensorSplit
 from genus.errors import SettingsError
-from genus.kinds import Label
+from genus.kinds import names_of
 
 TERM = re.compile(r"\s*([^=<>,]+?)\s*([=<>])\s*([^=<>,]+?)\s*")
 FEWEST = 2  # items of a group whose mean is taken
@@ -56,8 +56,9 @@ def sides(words: str, source: Source, split: TensorSplit) -> tuple[Tensor, Tenso
 def _known(source: Source, split: TensorSplit) -> dict[str, tuple[tuple[str, ...], Tensor]]:
     """What is known of the items: name -> names of its values (none of a measured one), and the values."""
     known = {name: (names, split.attributes[name]) for name, names in source.attributes.items()}
-    if isinstance(source.condition, Label) and split.condition is not None:
-        known["label"] = source.condition.names, split.condition
+    names = names_of(source.condition)
+    if names and split.condition is not None:
+        known["label"] = names, split.condition
     return known
 
 

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from genus.errors import brief
 from genus.kinds._domain import Discrete, Domain, Meeting, Metric, Sheet
-from genus.kinds.grid import Grid, picture_of
+from genus.kinds.grid import Grid, grid_of, picture_of
 from genus.kinds.label import Label, classes_of, names_of
 from genus.kinds.parts import Parts
 from genus.kinds.points import Points
@@ -24,7 +24,7 @@ from genus.kinds.waveform import Waveform
 
 __all__ = [
     "Discrete", "Domain", "Grid", "Label", "Meeting", "Metric", "Parts", "Points", "Pyramid", "Sheet", "Tokens",
-    "Vectors", "Waveform", "classes_of", "from_json", "names_of", "picture_of", "table",
+    "Vectors", "Waveform", "classes_of", "from_json", "grid_of", "names_of", "picture_of", "table",
 ]  # fmt: skip
 
 MAX_AXES, MAX_ENTRIES, MAX_LEVELS, MAX_PARTS = 8, 2**26, 2**24, 64  # of a domain that is read from a file

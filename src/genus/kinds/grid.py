@@ -266,3 +266,8 @@ def _webp(picture: NDArray[np.uint8], two_levels: bool) -> int:
     out = io.BytesIO()
     _image(picture).save(out, "WEBP", lossless=True, quality=100, method=6)
     return len(out.getbuffer())
+
+
+def grid_of(domain: Domain | None) -> Grid | None:
+    """The domain, if its data lie on a grid."""
+    return domain if isinstance(domain, Grid) else None

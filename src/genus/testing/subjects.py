@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genus.contract import Batch, FitsInClosedForm, GenerativeModel, IsConditional
-from genus.kinds import Domain, Grid, Label, Parts, Points, Tokens, Vectors, Waveform, classes_of, table
+from genus.kinds import Domain, Grid, Label, Parts, Points, Tokens, Vectors, Waveform, classes_of, grid_of, table
 from genus.nn.per_item import allocate
 from genus.prob import noise
 
@@ -25,11 +25,11 @@ def tiny_conditions(domain: Domain) -> tuple[Domain, ...]:
     """A condition of every kind for data of a domain: labels, numbers, words, a cloud, pictures of the same and of
     half the size, and two named parts at once."""
     pictures: tuple[Domain, ...] = (Grid(1, (4, 4), 3),)
-    if isinstance(domain, Grid):
-        half = tuple(-(-side // 2) for side in domain.size)
+    if grid := grid_of(domain):
+        half = tuple(-(-side // 2) for side in grid.size)
         pictures = (
-            Grid(2, domain.size, 3, axes=domain.axes),
-            Grid(domain.channels, half, max(domain.levels, 3), axes=domain.axes),
+            Grid(2, grid.size, 3, axes=grid.axes),
+            Grid(grid.channels, half, max(grid.levels, 3), axes=grid.axes),
         )
     parts = (("style", Vectors(2)), ("label", LABELS))
     return (LABELS, Vectors(3), Tokens(2, 7), *pictures, Points(6, 2), Waveform(16, 8000), Parts(parts))
@@ -41,7 +41,7 @@ class ToySplit:
 
     def __init__(self, domain: Domain, condition: Domain | None = None, count: int = 192):
         self.count = count
-        self.label = torch.arange(count) % (condition.count if isinstance(condition, Label) else CLASSES)
+        self.label = torch.arange(count) % (classes_of(condition) or CLASSES)
         self.x = toy_data(domain, self.label)
         self.condition = None if condition is None else toy_data(condition, self.label, "condition")
 

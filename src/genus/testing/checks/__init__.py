@@ -21,7 +21,6 @@ from genus.contract import (
     IsEditable,
     Likelihood,
 )
-from genus.kinds import Parts
 from genus.testing.checks._common import Check
 from genus.testing.checks.chain_rule import check_chain_rule, check_walks_are_independent
 from genus.testing.checks.conditions import (
@@ -112,7 +111,7 @@ def checks_for(subject: Subject) -> Iterator[Check]:
         yield check_condition_is_asked_for
         if subject.condition is not None:
             yield check_condition_changes_the_distribution
-        if isinstance(subject.condition, Parts):
+        if subject.condition is not None and len(subject.condition.members) > 1:
             yield check_every_part_of_a_condition_is_read
     if issubclass(cls, HasLatents):
         yield check_latents
