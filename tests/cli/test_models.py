@@ -46,18 +46,3 @@ def test_the_examples_of_a_page_are_commands_for_the_model(name: str) -> None:
             source = open_source(chosen.run.data, options)
             assert registry.get(model).refuses(source.domain) is None
             assert source.condition is not None or not chosen.run.conditional
-
-
-def test_the_page_shows_defaults_recipes_and_kinds(capsys: pytest.CaptureFixture[str]) -> None:
-    page = said(capsys, "vae")
-    for words in (
-        "latent-features INT 20 Number of latent variables.",
-        "data grid, tokens, waveform, vectors",
-        "likelihood ≤ a bound",
-        "conditions labels (--conditional)",
-        "quick-vectors optimizer adam, learning-rate 0.002",
-        "genus diagnose runs/vae-...",
-    ):
-        assert words in page, words
-    assert "= exact; ≤ a bound" in said(capsys, "ppca") and "one pass over the data" in said(capsys, "ppca")
-    assert "Did you mean 'vae'?" in said(capsys, "vea", code=1)
